@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import pytest
 from clinics import OWNER, Clinic, Templates, cloned, psql
 from layout import lay_out
+from offices import no_sweeps
 from paths import ROOT
 from psycopg2 import sql
 from servers import Cluster
@@ -153,29 +154,32 @@ def api(
 
 
 @contextmanager
-def serving(clinic: Clinic, folder: Path, *, driver: str = "psycopg2") -> Iterator[Api]:
+def serving(
+    clinic: Clinic, folder: Path, *, driver: str = "psycopg2", lock_timeout: int = 60
+) -> Iterator[Api]:
     """Yield the API of an application whose project is a folder."""
     from clinic.web import create_app
     from clinic.web.factory import clinic as shared
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PGTASKS_ROOT", str(project_of(folder, clinic, driver)))
+        patch.setenv("PGTASKS_ROOT", str(project_of(folder, clinic, driver, lock_timeout)))
         app = create_app("test", security=SECURITY)
         with app.app_context():
             services = (shared().service, shared().aside)
         for service in services:
             _ = service.engine  # made here, where the project is known
-        yield Api(app, clinic)
+        with no_sweeps():
+            yield Api(app, clinic)
         for service in services:
             service.dispose()
 
 
-def project_of(folder: Path, clinic: Clinic, driver: str) -> Path:
+def project_of(folder: Path, clinic: Clinic, driver: str, lock_timeout: int = 60) -> Path:
     """Return a project whose environment `test` is a clinic's database, with a signing key."""
     place = f"host={clinic.cluster.host}&port={clinic.cluster.port}"
     lines = (
         f"url: postgresql://{OWNER}@/{clinic.name}?{place}",
-        f"pool: {{driver: {driver}, role: {APP_ROLE}, patience: 1, lock_timeout: 2}}",
+        f"pool: {{driver: {driver}, role: {APP_ROLE}, patience: 1, lock_timeout: {lock_timeout}}}",
         "",
     )
     files = {"env/test.yaml": "\n".join(lines), "env/test.env": f"SECURITY_KEYS={KEY}\n"}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from visitors import PASSWORD, Site
+from waiting import PATIENCE
 
 if TYPE_CHECKING:  # each run of any test imports this file
     from playwright.sync_api import Browser, ConsoleMessage, Page, Response
@@ -52,7 +53,7 @@ class Window:
         # the order in which days are typed hangs on the locale
         self.context = browser.new_context(viewport=size, locale="en-US")
         self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(1000 * PATIENCE)
         self.faults: list[str] = []
         self.expected: set[int] = set()  # statuses of answers that are mistakes on purpose
         self.page.on("console", self._hear)

@@ -18,8 +18,8 @@ WORKERS, THREADS = 2, 4
 def served(project: Path, application: str, *options: str) -> Iterator[int]:
     """Serve an application from a project, loaded before the fork, and yield its port."""
     argv = [sys.executable, "-m", "gunicorn", "--preload", "--bind", "127.0.0.1:0"]
-    # a client that gets little time may leave its connection idle for longer than two seconds
-    argv += ["--workers", str(WORKERS), "--threads", str(THREADS), "--keep-alive", "60"]
+    # a client that gets little time, or waits for a task, may leave its connection idle for long
+    argv += ["--workers", str(WORKERS), "--threads", str(THREADS), "--keep-alive", "600"]
     argv += [*options, application]
     path = project / "gunicorn.log"
     with path.open("w", encoding="utf-8") as log:

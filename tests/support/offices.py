@@ -31,7 +31,16 @@ CHEAP = {
     "login_rate": 100_000,
     "registration_rate": 100_000,
 }
+# nor about how long somebody waits for a lock: those who are to meet at one come when they can
+SETTINGS = "pool: {lock_timeout: 60, statement_timeout: 120}\n"
 GRANTS = ROOT / "sql" / "roles" / "clinic_app.sql"
+
+_LONGER = """
+CREATE FUNCTION an_hour_longer() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN NEW.{column} := NEW.{column} + interval '1 hour'; RETURN NEW; END $$;
+CREATE TRIGGER longer BEFORE UPDATE ON {table} FOR EACH ROW WHEN ({when})
+    EXECUTE FUNCTION an_hour_longer()
+"""
 
 _ACCOUNT = """
 SELECT u.username FROM users u
@@ -142,14 +151,50 @@ def grant(clinic: Clinic) -> None:
 @contextmanager
 def opened(clinic: Clinic, **security: Any) -> Iterator[Office]:
     """Yield an office with settings of its own, in its application context."""
-    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as set:
-        set.setenv("PGTASKS_ROOT", str(lay_out(Path(folder), {"env/test.yaml": ""})))
+    with TemporaryDirectory() as folder, no_sweeps(), pytest.MonkeyPatch.context() as set:
+        set.setenv("PGTASKS_ROOT", str(lay_out(Path(folder), {"env/test.yaml": SETTINGS})))
         office = Office(clinic, **security)
         try:
             with office.app.app_context():
                 yield office
         finally:
             office.dispose()
+
+
+@contextmanager
+def an_hour_longer(clinic: Clinic, table: str, column: str, when: str) -> Iterator[None]:
+    """Let what lasts some seconds, which a loaded machine may outlast, end an hour later."""
+    clinic.run(_LONGER.format(table=table, column=column, when=when))
+    try:
+        yield
+    finally:
+        clinic.run("DROP FUNCTION an_hour_longer() CASCADE")
+
+
+@contextmanager
+def long_waits(clinic: Clinic) -> Iterator[None]:
+    """Let each wait after a wrong password last an hour longer."""
+    when = "NEW.failures > OLD.failures"
+    with an_hour_longer(clinic, "login_throttle", "blocked_until", when):
+        yield
+
+
+@contextmanager
+def slow_tabs(clinic: Clinic) -> Iterator[None]:
+    """Let a refresh token count as just used, which it does for ten seconds, an hour longer."""
+    with an_hour_longer(clinic, "refresh_tokens", "used_at", "OLD.used_at IS NULL"):
+        yield
+
+
+@contextmanager
+def no_sweeps() -> Iterator[None]:
+    """Let no request remove what is over, as one of many does by chance."""
+    from clinic.web.security import limits, throttle
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (limits, throttle):
+            patch.setattr(module, "_SWEEP", 10**18)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +205,7 @@ def office_clinic(
     with cloned(cluster, templates.seeded(cluster)) as clinic, pytest.MonkeyPatch.context() as set:
         grant(clinic)
         folder = tmp_path_factory.mktemp("office")  # for other fixtures of the module
-        set.setenv("PGTASKS_ROOT", str(lay_out(folder, {"env/test.yaml": ""})))
+        set.setenv("PGTASKS_ROOT", str(lay_out(folder, {"env/test.yaml": SETTINGS})))
         yield clinic
 
 

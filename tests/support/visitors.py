@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from clinics import Clinic
-from offices import CHEAP, url_of
+from offices import CHEAP, no_sweeps, url_of
 from offices import PASSWORD as PASSWORD
 from waiting import until
 
@@ -173,7 +173,8 @@ def opened_site(clinic: Clinic, *, url: str = "", **security: Any) -> Iterator[S
 
     app = create_app("test", url=url or url_of(clinic), security={**CHEAP, **security})
     try:
-        yield Site(app, clinic)
+        with no_sweeps():
+            yield Site(app, clinic)
     finally:
         with app.app_context():
             shared().service.dispose()

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 from clinics import Clinic
-from offices import NEW, PASSWORD, Office, here, opened
+from offices import NEW, PASSWORD, Office, here, long_waits, opened
 
 from clinic.web.security import accounts, logins, sessions
 from clinic.web.security.errors import (
@@ -182,7 +182,7 @@ def test_no_password_is_in_the_log_of_the_server(office_clinic: Clinic) -> None:
 
 
 def test_a_stolen_session_does_not_guess_the_password(office_clinic: Clinic) -> None:
-    with opened(office_clinic, login_attempts=2) as office:
+    with opened(office_clinic, login_attempts=2) as office, long_waits(office_clinic):
         identity = office.identity(office.username("accountant"))
         for _ in range(3):
             with pytest.raises(WrongPassword):

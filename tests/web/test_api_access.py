@@ -15,6 +15,7 @@ from typing import Any
 import jwt
 import pytest
 from apis import KEY, OTHER_KEY, PASSWORD, Api, Caller, fields, monday, problem
+from offices import long_waits, slow_tabs
 
 from clinic.web.api.operations import operation
 from pgtasks.settings.secret import Secret
@@ -403,7 +404,8 @@ def test_no_password_and_no_token_is_in_the_log(api: Api, caplog: pytest.LogCapt
 
 def test_a_refresh_token_is_good_for_one_refresh(api: Api) -> None:
     tokens = api.tokens(api.username("nurse"))
-    answer = refreshed(api, tokens)
+    with slow_tabs(api.clinic):
+        answer = refreshed(api, tokens)
     assert answer.status_code == 200
     following = answer.json
     assert following["refresh_token"] != tokens["refresh_token"]
@@ -550,10 +552,11 @@ def test_an_address_that_logs_in_too_often_has_to_wait(api: Api) -> None:
 def test_wrong_passwords_cost_a_wait(api: Api) -> None:
     username = api.username("receptionist", 2)
     wrong = {"username": username, "password": "not the password"}
-    statuses = [api.anyone.post("/api/auth/login", wrong).status_code for _ in range(8)]
-    assert statuses[:4] == [401] * 4
-    assert statuses[-1] == 429
-    answer = api.anyone.post("/api/auth/login", wrong | {"password": PASSWORD})
+    with long_waits(api.clinic):
+        statuses = [api.anyone.post("/api/auth/login", wrong).status_code for _ in range(8)]
+        assert statuses[:4] == [401] * 4
+        assert statuses[-1] == 429
+        answer = api.anyone.post("/api/auth/login", wrong | {"password": PASSWORD})
     problem(answer, 429)
     assert int(answer.headers["Retry-After"]) >= 1
     api.clinic.run("DELETE FROM login_throttle")

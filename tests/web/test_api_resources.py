@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from apis import Api, Caller, fields, monday, problem, serving
-from waiting import meanwhile, until
+from waiting import PATIENCE, meanwhile, until
 
 from clinic.models import metadata
 from clinic.web.api import violations
@@ -370,7 +370,7 @@ def test_of_two_changes_at_once_the_second_is_refused(
         until(lambda: api.clinic.value(WAITING) == 2, lambda: "not both wait for the row")
         api.clinic.run("COMMIT", session=other)
     for thread in threads:
-        thread.join(60)
+        thread.join(2 * PATIENCE)
     assert sorted(answer.status_code for answer in answers) == [200, 412]
     (winner,) = (answer.json["notes"] for answer in answers if answer.status_code == 200)
     assert desk.get(path).json["notes"] == winner
@@ -574,7 +574,7 @@ def test_an_hour_that_somebody_is_about_to_take(
         book.start()
         until(lambda: api.clinic.value(WAITING) == 1, lambda: "the request does not wait")
         api.clinic.run(end, session=session)
-    book.join(60)
+    book.join(2 * PATIENCE)
     if end == "ROLLBACK":
         assert answers[0].status_code == 201
     else:
@@ -586,14 +586,14 @@ def at_once(send: Any, number: int) -> list[Any]:
     gate, answers = threading.Barrier(number), []
 
     def run(one: int) -> None:
-        gate.wait(10)
+        gate.wait(PATIENCE)
         answers.append(send(one))
 
     threads = [threading.Thread(target=run, args=(one,)) for one in range(number)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(2 * PATIENCE)
     assert len(answers) == number
     return answers
 
@@ -693,7 +693,7 @@ def test_a_connection_that_is_lost_in_the_commit(
 
 
 def test_the_other_driver_says_the_same(api: Api, booking: dict[str, Any], tmp_path: Path) -> None:
-    with serving(api.clinic, tmp_path / "clinic", driver="psycopg") as other:
+    with serving(api.clinic, tmp_path / "clinic", driver="psycopg", lock_timeout=1) as other:
         caller = other.caller("hospital_admin")
         made = caller.post("/api/appointments", booking)
         assert made.status_code == 201, made.text
@@ -756,14 +756,17 @@ def test_requests_go_on_while_their_connections_are_cut(
 
 
 def test_a_request_that_waits_for_others_too_long(
-    api: Api, desk: Caller, patient: dict[str, Any]
+    api: Api, desk: Caller, patient: dict[str, Any], tmp_path: Path
 ) -> None:
     made = desk.post("/api/patients", patient)
-    with closing(api.clinic.connect()) as other:
+    with (
+        closing(api.clinic.connect()) as other,
+        serving(api.clinic, tmp_path / "clinic", lock_timeout=1) as hasty,
+    ):
         api.clinic.run("BEGIN", session=other)
         lock = "SELECT FROM patients WHERE patient_id = %s FOR UPDATE"
         api.clinic.run(lock, made.json["patient_id"], session=other)
-        answer = desk.patch(made.headers["Location"], {"notes": "x"})
+        answer = Caller(hasty.app, desk.token).patch(made.headers["Location"], {"notes": "x"})
     problem(answer, 503)
     assert answer.headers["Retry-After"] == "1"
     assert desk.get(made.headers["Location"]).json == made.json

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 from clinics import content
-from offices import NEW
+from offices import NEW, long_waits
 from visitors import PASSWORD, Site, Visitor, opened_site
 
 OPEN = {"pages.login", "pages.register", "pages.favicon"}
@@ -382,7 +382,7 @@ def test_too_many_logins_of_one_address_are_told_to_wait(site: Site) -> None:
 
 def test_wrong_passwords_cost_a_wait(site: Site) -> None:
     username = site.username("patient", 1, number=7)
-    with opened_site(site.clinic, login_attempts=2) as strict:
+    with opened_site(site.clinic, login_attempts=2) as strict, long_waits(site.clinic):
         visitor = strict.anyone()
         assert [visitor.log_in(username, "x").status_code for _ in range(3)] == [401, 401, 401]
         answer = visitor.log_in(username, PASSWORD)  # the right one waits too

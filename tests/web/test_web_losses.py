@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from apis import monday
 from offices import PASSWORD
 from visitors import Site, Visitor
 from waiting import until
@@ -17,7 +18,6 @@ _CUT = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
-DAY = "2027-03-01"
 
 
 def cut(site: Site, table: str, work: Callable[[], Any]) -> Any:
@@ -45,7 +45,7 @@ def booking(site: Site) -> str:
         " AND username = %s",
         site.username("doctor"),
     )
-    return f"/appointments/new?doctor={doctor}&day={DAY}"
+    return f"/appointments/new?doctor={doctor}&day={monday().date()}"
 
 
 def test_a_page_that_was_counted_is_read_once_more(site: Site, patient: Visitor) -> None:
