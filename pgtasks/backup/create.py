@@ -21,6 +21,7 @@ from pgtasks.host import tools
 from pgtasks.host.pipeline import Pipeline
 from pgtasks.report import CONSOLE, Console
 from pgtasks.report.boundaries import boundary
+from pgtasks.report.interruption import telling
 from pgtasks.server import connection
 from pgtasks.server.dump import attempt, layout, pack, pg_dump, standby
 from pgtasks.server.dump.attempt import Attempt, Dumped
@@ -77,10 +78,13 @@ def create(
         console.say(note)
     before = None if options.partial or options.taken else loss.previous(store, target)
     lossy = facts.stopping(() if options.taken else _own(store, target))
+    begun: list[str] = []
     with (
+        telling(lambda: _left(store, target, begun)),
         store.draft(target.environment, target.database) as draft,
         host.passfile(target, also=(target.maintenance,)) as passfile,
     ):
+        begun.append(draft.id)
         boundary("backup.begun")
         env = tools.environment(reached.there, passfile, read_only=True)
         env["PGOPTIONS"] += connection.without_event_triggers(target)
@@ -102,6 +106,12 @@ def create(
     elif lossy:
         console.say(f"warning: {loss.warning(lossy[0])}")
     return made
+
+
+def _left(store: Store, target: Target, begun: Sequence[str]) -> str:
+    """Return what a store has of the backup that was begun."""
+    kept = [backup.id for backup in _own(store, target) if backup.id in begun]
+    return f"backup {kept[0]} is complete" if kept else "no backup was kept"
 
 
 def _own(store: Store, target: Target) -> list[Backup]:

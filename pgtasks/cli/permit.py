@@ -10,7 +10,7 @@ from pgtasks.errors import Refused
 from pgtasks.report import Console, Reported
 from pgtasks.server import guard, identity
 from pgtasks.server.guard import Access, Decision, Evidence
-from pgtasks.server.interrupt import telling
+from pgtasks.server.interrupt import telling_of
 from pgtasks.server.reach import Reached
 
 
@@ -86,7 +86,7 @@ class Permit:
     def __enter__(self) -> Permit:
         with ExitStack() as entered:
             self.lock = entered.enter_context(self.reached.lock(self.purpose))
-            entered.enter_context(telling(self.reached.target))
+            entered.enter_context(telling_of(self.reached.target))
             self._open = entered.pop_all()
         return self
 

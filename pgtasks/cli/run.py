@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from pgtasks.errors import PgtasksError
 from pgtasks.host.base import Host
 from pgtasks.host.local import HERE
 from pgtasks.report import Console, Reported
+from pgtasks.report.interruption import telling
 from pgtasks.server.guard import Access, Decision, Evidence, protection
 from pgtasks.server.identity import Identity, present, valid
 from pgtasks.server.lock import Lock
@@ -61,6 +62,16 @@ class Run:
         """
         if self._reached:
             return self._reached
+        with self._beginning():
+            return self._reaching(start=start, reads=reads)
+
+    @contextmanager
+    def _beginning(self) -> Iterator[None]:
+        """Say that nothing had begun, if a signal ends a task that changes something so early."""
+        with telling(lambda: "nothing had begun") if self.journaled else nullcontext():
+            yield
+
+    def _reaching(self, *, start: bool, reads: bool) -> Reached:
         if reads and self.target.protected and self.target.as_reader() != self.target:
             self.target = self.target.as_reader()
             self.say(report.printable(f"reads as {self.target.user!r}, the environment's reader"))
@@ -75,7 +86,8 @@ class Run:
         if self.target.ssh and self.host is HERE:
             from pgtasks.host.ssh.login import landed
 
-            self.host, self.target = landed(self.target)
+            with self._beginning():
+                self.host, self.target = landed(self.target)
             self._open.callback(self.host.close)
         return self.host
 

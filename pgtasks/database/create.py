@@ -12,6 +12,7 @@ from pgtasks.database import attached, kept, recover
 from pgtasks.database.drop import drop_plainly
 from pgtasks.errors import Refused
 from pgtasks.report import typed
+from pgtasks.report.interruption import telling
 from pgtasks.server import connection, reach, stamp
 from pgtasks.server.connection import Connection
 from pgtasks.server.identity import Identity, comment_and_stamp, system_identifier, valid
@@ -82,6 +83,20 @@ def create(lock: Lock) -> Created:
     identity = reach.identify(target)
     valid(identity, target)
     plan = left_to_do(target, identity)
+    with telling(lambda: _left(target)):
+        _carry_out(conn, target, plan)
+    return plan
+
+
+def _left(target: Target) -> str:
+    """Return whether the database is there after a signal."""
+    found = reach.identify(target)
+    if found is None:
+        return f"{target.database!r} does not exist"
+    return f"{target.database!r} exists" + ("" if found.stamp else ", without a stamp")
+
+
+def _carry_out(conn: Connection, target: Target, plan: Created) -> None:
     if plan.created:
         connection.execute(conn, _create_statement(target))
     if plan.stamped:
@@ -89,7 +104,6 @@ def create(lock: Lock) -> Created:
         text = "" if plan.created else comment_and_stamp(conn, target.database)[0]
         new_stamp = Stamp(target.environment, target.database, system_identifier(conn))
         connection.execute(conn, stamp.comment_statement(target.database, text, new_stamp))
-    return plan
 
 
 def namesakes(conn: Connection, target: Target) -> list[str]:

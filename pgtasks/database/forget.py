@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pgtasks import report
 from pgtasks.database import drop, kept, recover
 from pgtasks.database.recover import Leftovers
 from pgtasks.database.side import Side
 from pgtasks.errors import Failed, Refused
+from pgtasks.report.interruption import telling
+from pgtasks.server import connection
 from pgtasks.server.lock import Lock
 
 
@@ -68,12 +71,24 @@ def forget(lock: Lock, keep: int = 0) -> Forgotten:
     Raises Failed if one cannot be dropped, after the others were dropped.
     """
     decided = plan(lock, keep)
-    dropped, lines, faults = _drop(lock, decided.dropped)
+    with telling(lambda: left(lock, decided.dropped)):
+        dropped, lines, faults = _drop(lock, decided.dropped)
     if faults:
         drops = "".join(f"; dropped {side}" for side in dropped)
         raise Failed(f"{faults[0]}{drops}", hint="\n".join(faults[1:]))
     staying = recover.look(lock.connection, lock.target).kept
     return Forgotten(tuple(dropped), False, staying, (*lines, *decided.notes))
+
+
+def left(lock: Lock, sides: Sequence[Side], what: str = "kept database") -> str:
+    """Return how many of the databases an interrupted run has dropped."""
+    query = "SELECT datname FROM pg_database WHERE datname = ANY (%s)"
+    with connection.session(
+        lock.target.at(lock.target.maintenance), read_only=True, purpose="interrupted"
+    ) as conn:
+        there = connection.rows(conn, query, ([side.name for side in sides],), into=str)
+    gone = len(sides) - len(there)
+    return f"{gone} of {report.plural(len(sides), what)} {'is' if gone == 1 else 'are'} dropped"
 
 
 def _drop(lock: Lock, sides: Sequence[Side]) -> tuple[list[Side], list[str], list[str]]:

@@ -9,7 +9,8 @@ from time import monotonic
 
 from psycopg2 import sql
 
-from pgtasks.errors import Failed, Interrupted, PgtasksError
+from pgtasks import report
+from pgtasks.errors import Failed
 from pgtasks.health import upkeep
 from pgtasks.health.maintained import (
     ANALYZE,
@@ -23,6 +24,7 @@ from pgtasks.health.maintained import (
 from pgtasks.health.upkeep import LeftIndex, Work
 from pgtasks.host.worker import Worker
 from pgtasks.report import Console, Progress, typed
+from pgtasks.report.interruption import telling
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.interrupt import cancelling
@@ -58,20 +60,21 @@ def maintain(
     """Vacuum, analyze or reindex the tables that match, one after the other.
 
     A table with which it fails, for example one that is locked, does not stop it. Ctrl-C raises
-    Interrupted, which names the indexes that are left invalid.
+    Interrupted, which says how many are done, and which indexes are left invalid.
     """
     purpose = f"db.{kind.verb}"
     with connection.session(target, read_only=True, purpose=purpose) as conn:
         works, passed = _chosen(conn, kind, patterns)
-        # an index of the user's may need the path of the role, before PostgreSQL 17
-        with connection.session(target, purpose=purpose, own_path=True) as working:
+        done: dict[int, TableDone] = {}
+        with (
+            telling(lambda: _left(conn, kind, len(works), done)),
+            # an index of the user's may need the path of the role, before PostgreSQL 17
+            connection.session(target, purpose=purpose, own_path=True) as working,
+        ):
             _prepare(working)
             dropped = _dropped(conn, working) if kind is REINDEX else ()
             before = _measured(conn, works)
-            try:
-                done = _all(kind, works, working, conn, console)
-            except KeyboardInterrupt:
-                raise Interrupted(_interrupted(conn, kind)) from None
+            _all(kind, works, working, conn, console, done)
             if kind is REINDEX and any(each.fault for each in done.values()):
                 dropped += _dropped(conn, working)
         after = _measured(conn, works)
@@ -121,15 +124,15 @@ def _dropped(conn: Connection, working: Connection) -> tuple[str, ...]:
     return tuple(gone)
 
 
-def _interrupted(conn: Connection, kind: Kind) -> str:
-    try:
-        left: Sequence[LeftIndex] = upkeep.left_indexes(conn)
-    except PgtasksError:
-        return "interrupted"
+def _left(conn: Connection, kind: Kind, number: int, done: Mapping[int, TableDone]) -> str:
+    """Return what an interrupted run has done, and the invalid indexes that it left."""
+    whole = sum(1 for each in done.values() if not each.fault)
+    words = f"{kind.verb} is done for {whole} of {report.plural(number, 'table')}"
+    left: Sequence[LeftIndex] = upkeep.left_indexes(conn)
     if not left:
-        return "interrupted"
+        return words
     names, drops = ", ".join(map(str, left)), typed.task("db.reindex")
-    return f"interrupted; invalid and left: {names}, which the next {drops} drops"
+    return f"{words}; invalid and left: {names}, which the next {drops} drops"
 
 
 def _all(
@@ -138,9 +141,10 @@ def _all(
     working: Connection,
     watching: Connection,
     console: Console,
-) -> dict[int, TableDone]:
-    results, total = dict[int, TableDone](), sum(max(work.bytes, 1) for work in works)
-    finished = 0
+    results: dict[int, TableDone],
+) -> None:
+    """Work on the tables in turn; `results` has those that are done, also after a signal."""
+    total, finished = sum(max(work.bytes, 1) for work in works), 0
     with console.progress(kind.verb, total) as progress, cancelling([working]):
         for work in works:
             results[work.oid] = _one(
@@ -148,7 +152,6 @@ def _all(
             )
             finished += max(work.bytes, 1)
             progress.update(finished, str(work))
-    return results
 
 
 def _shows(

@@ -10,6 +10,7 @@ output       results on stdout: lines, or one JSON document
 junit        results as JUnit's XML, for a CI system
 commandline  read the command line before Invoke does
 typed        commands with the flags that they need here
+interruption what a run left that a signal ended
 boundaries   the steps of long operations, for tests and benchmarks
 version      the version of pgtasks
 """

@@ -6,14 +6,15 @@ A second run changes nothing. A part that the project lacks is skipped, with a m
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pgtasks import report
 from pgtasks.cli.run import Run
 from pgtasks.database import create
-from pgtasks.report import Say
+from pgtasks.report import Say, typed
+from pgtasks.report.interruption import telling
 from pgtasks.schema import migrate, privileges, seed, trigger
 from pgtasks.schema.step import Step, no_roles, no_triggers, roles, skipped, triggers
 from pgtasks.server import catalog, connection, embedded, reach, rowcount
@@ -64,13 +65,19 @@ class Setup:
 
     def perform(self, lock: Lock, server: Step, *, say: Say) -> SetUp:
         """Run the steps in order, printing each as it ends; the first failure ends the setup."""
-        created = _timed(self._database, lock, say)
-        return SetUp(self.target, (server, created, *self.fill(lock, say=say)))
+        steps = [server]
+        with telling(lambda: _left(steps), adds=True):
+            for part in (self._database, *self._filling):
+                steps.append(_timed(part, lock, say))
+        return SetUp(self.target, tuple(steps))
 
     def fill(self, lock: Lock, *, say: Say) -> list[Step]:
         """Run the steps that fill an existing database, printing each as it ends."""
-        parts = (self._migrations, self._triggers, self._roles, self._seeds, self._check)
-        return [_timed(part, lock, say) for part in parts]
+        return [_timed(part, lock, say) for part in self._filling]
+
+    @property
+    def _filling(self) -> tuple[Callable[[Lock], Step], ...]:
+        return self._migrations, self._triggers, self._roles, self._seeds, self._check
 
     def plan(self, server: Step, *, say: Say) -> SetUp:
         """Return the planned steps, without changing the database."""
@@ -192,6 +199,12 @@ def set_up(r: Run, *, scale: str, confirm: str | None) -> None:
         return
     with r.writing(confirm=confirm, missing=True) as lock:
         r.finish(made.perform(lock, step, say=r.say) if lock else made.plan(step, say=r.say))
+
+
+def _left(steps: Sequence[Step]) -> str:
+    """Return what an interrupted setup had done."""
+    done = ", ".join(each.name for each in steps if each.result in ("done", "unchanged"))
+    return f"steps that are done: {done}; {typed.task('setup')} goes on from there"
 
 
 def _timed(part: Callable[[Lock], Step], lock: Lock, say: Say) -> Step:

@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pgtasks.errors import Interrupted, PgtasksError
 from pgtasks.host.signals import ENDING
 from pgtasks.host.worker import Worker
 from pgtasks.report import typed
+from pgtasks.report.interruption import telling
 from pgtasks.server import connection
 from pgtasks.settings.target import Target
 
@@ -57,21 +57,14 @@ def _watch(reader: int, connections: Collection[Any]) -> None:
 
 
 @contextmanager
-def telling(target: Target) -> Iterator[None]:
+def telling_of(target: Target) -> Iterator[None]:
     """Report the state of a target if Ctrl-C ends a block that replaces or drops it.
 
-    The block writes nothing into the target's database itself. The state is read from the server;
-    if it does not answer, nothing is claimed.
+    The block writes nothing into the target's database itself. The state is read from the server.
     """
     before = _state(target)
-    try:
+    with telling(lambda: _difference(target.database, before, _state(target))):
         yield
-    except KeyboardInterrupt:
-        try:
-            after = _state(target)
-        except PgtasksError:
-            raise Interrupted("interrupted") from None
-        raise Interrupted(f"interrupted; {_difference(target.database, before, after)}") from None
 
 
 def _state(target: Target) -> tuple[int, bool] | None:

@@ -8,7 +8,7 @@ import re
 import signal
 import threading
 
-from pgtasks.errors import Locked, PgtasksError
+from pgtasks.errors import Interrupted, Locked, PgtasksError
 from pgtasks.host.worker import Worker
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
@@ -108,7 +108,7 @@ class Lock:
             self._release()
         finally:
             self.connection.close()
-        if self._silence and kind and issubclass(kind, KeyboardInterrupt):
+        if self._silence and kind and issubclass(kind, (KeyboardInterrupt, Interrupted)):
             raise NoAnswer(f"{self.target}: {self._silence.message}") from None
 
     def _release(self) -> None:

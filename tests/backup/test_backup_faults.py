@@ -118,7 +118,7 @@ class TestInterrupted:
         assert not processes_with(str(shop / "backups"))
         assert sessions(cluster, database) == 0
         [entry] = (shop / "backups" / "journal.jsonl").read_text().splitlines()
-        assert json.loads(entry)["result"] == "interrupted"
+        assert json.loads(entry)["result"] == "interrupted: no backup was kept"
 
     def test_while_pg_dump_waits_for_a_lock(
         self, cluster: Cluster, database: str, shop: Path, start_inv: Inv

@@ -58,7 +58,7 @@ def test_an_interrupted_restore_leaves_old_or_new(
     assert process.returncode == (-signal.SIGKILL if fault is kill else 130)
     if fault is not kill:
         words = "replaced, inv db.undo takes that back" if step in _SWAPPED else "as it was"
-        assert said.endswith(f"error: interrupted; {damaged!r} is {words}\n"), said
+        assert said.endswith(f"error: interrupted: {damaged!r} is {words}\n"), said
     assert rows(cluster, damaged) == (NEW if step in _SWAPPED else OLD)
     healed = unlocked(inv, "db.recover")
     assert healed.returncode == 0, healed.stderr

@@ -442,7 +442,7 @@ def test_an_interrupted_run_leaves_old_or_new(
     committed = step == "in-place.committed"
     if fault is not kill:
         state = "is restored, that was committed" if committed else "is as it was"
-        assert f"interrupted; {database!r} {state}" in said, said
+        assert f"interrupted: {database!r} {state}" in said, said
     healed = unlocked(inv, "db.recover")
     assert healed.returncode == 0, healed.stderr
     assert dumped(cluster, database) == (saved[1] if committed else old)

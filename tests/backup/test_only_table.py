@@ -374,7 +374,7 @@ def test_an_interrupted_run_leaves_old_or_new(
     assert process.returncode == (-signal.SIGKILL if fault is kill else 130), said
     if fault is not kill:
         state = "are restored" if step in _NEW else "are as they were"
-        assert f"interrupted; the tables {state}" in said or "is as it was" in said, said
+        assert f"interrupted: the tables {state}" in said or "is as it was" in said, said
     healed = unlocked(inv, "db.recover")
     assert healed.returncode == 0, healed.stderr
     assert dumped(cluster, live) == (new if step in _NEW else old)

@@ -34,6 +34,8 @@ INV = Path(sys.executable).parent / "inv"
 NOWHERE = "url: postgresql://ann@127.0.0.1:1/shop\n"
 Make = Callable[..., Path]
 
+LEFT = "interrupted: no backup was kept"
+
 
 @pytest.fixture
 def shop(tmp_path: Path, cluster: Cluster, fresh_database: Callable[..., str]) -> Make:
@@ -517,12 +519,12 @@ def test_a_signal_ends_all_in_order(
     assert (said["error"], said["exit_code"]) == ("interrupted", 130)
     assert [each["exit_code"] for each in said["environments"]] == [130, 130, 130]
     assert [each["error"] for each in said["environments"]] == [
-        "interrupted",
-        "interrupted",
+        LEFT,
+        LEFT,
         "not begun",
     ]
     assert err.splitlines()[-1] == "error: interrupted"
-    assert sorted(each["result"] for each in journaled(root)) == ["interrupted"] * 2
+    assert sorted(each["result"] for each in journaled(root)) == [LEFT] * 2
     assert not list((root / "backups").rglob("*Z-*"))  # each took its half away
 
 
@@ -533,7 +535,7 @@ def test_all_end_when_the_run_is_killed(shop: Make, start_inv: Callable[..., Any
     assert len(begun) == 2
     running.kill()
     until(lambda: not any(map(alive, begun)), lambda: "a run outlives the one that started it")
-    assert sorted(each["result"] for each in journaled(root)) == ["interrupted"] * 2
+    assert sorted(each["result"] for each in journaled(root)) == [LEFT] * 2
 
 
 STUBBORN = """

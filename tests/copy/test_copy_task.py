@@ -252,7 +252,7 @@ def test_an_interrupted_copy_leaves_old_or_new(
     assert process.returncode == (-signal.SIGKILL if fault is kill else 130)
     if fault is not kill:
         words = "replaced, inv db.undo takes that back" if step in _SWAPPED else "as it was"
-        assert said.endswith(f"error: interrupted; {target_name!r} is {words}\n"), said
+        assert said.endswith(f"error: interrupted: {target_name!r} is {words}\n"), said
     assert rows(cluster, target_name) == (NEW if step in _SWAPPED else OLD)
     assert rows(cluster, source) == NEW
     healed = until(lambda: (done := inv("db.recover")).returncode != 6 and done)
@@ -324,7 +324,7 @@ def test_a_signal_in_the_middle_of_a_table(
     os.kill(process.pid, sign)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert said.endswith(f"error: interrupted; {target_name!r} is as it was\n"), said
+    assert said.endswith(f"error: interrupted: {target_name!r} is as it was\n"), said
     assert rows(cluster, target_name) == OLD
     assert sides(cluster, target_name) == []
     assert logins(cluster, target_name) == []

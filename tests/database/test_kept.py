@@ -156,7 +156,7 @@ def test_an_interrupt_says_what_is(
     interrupt(process, cluster)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.splitlines()[-1] == f"error: interrupted; {database!r} {words}"
+    assert said.splitlines()[-1] == f"error: interrupted: {database!r} {words}"
 
 
 def test_files_of_a_killed_run_are_named_and_removed(

@@ -29,6 +29,7 @@ from pgtasks.host import journal
 from pgtasks.host.base import Host
 from pgtasks.report import CONSOLE, Console, account
 from pgtasks.report.boundaries import boundary
+from pgtasks.report.interruption import telling
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.lock import Lock
@@ -103,7 +104,8 @@ def _recorded(backup: Backup) -> Iterator[None]:
     What was refused, or could not be reached, is no result of a drill.
     """
     try:
-        yield
+        with telling(lambda: "no result of the drill was recorded"):
+            yield
     except NotProven as exc:
         _record_failure(backup, exc.message, proven=None, proven_by="")
         raise

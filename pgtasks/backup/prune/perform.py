@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from pgtasks import report
 from pgtasks.backup.prune.plan import Pruned, PrunePlan, plan
 from pgtasks.backup.store.base import Store
 from pgtasks.errors import Refused
 from pgtasks.host import journal
+from pgtasks.report import typed
 from pgtasks.report.boundaries import boundary
+from pgtasks.report.interruption import telling
 from pgtasks.settings.target import Target
 
 
@@ -32,8 +35,17 @@ def prune(
         shown = agreed(planned)
         if shown:
             planned = _both(planned, _allowed(plan(store, target, journal.clock())))
-        boundary("prune.agreed")
-        return _carried_out(store, planned, shown=shown)
+        with telling(lambda: _left(store, planned)):
+            boundary("prune.agreed")
+            return _carried_out(store, planned, shown=shown)
+
+
+def _left(store: Store, planned: PrunePlan) -> str:
+    """Return how many of the planned backups an interrupted run has dropped."""
+    ids = {backup.id for backup in planned.dropped}
+    gone = len(ids - {backup.id for backup in store.list().of(*planned.home)})
+    words = f"{gone} of {report.plural(len(ids), 'backup')} {'is' if gone == 1 else 'are'} dropped"
+    return f"{words}, the next {typed.task('backup.prune')} goes on"
 
 
 def _allowed(planned: PrunePlan) -> PrunePlan:

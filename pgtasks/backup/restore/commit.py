@@ -50,7 +50,7 @@ class Commit:
             state = "" if self.transaction else "nothing was committed"
         if isinstance(exc, Unreachable):
             return Unreachable(f"{exc.message}; {state}" if state else exc.message, hint=exc.hint)
-        return Interrupted(f"interrupted; {state}" if state else "interrupted")
+        return Interrupted(f"interrupted: {state}" if state else "interrupted")
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from pgtasks.errors import Failed, NotProven
 from pgtasks.host import journal
 from pgtasks.report import Progress
 from pgtasks.report.boundaries import boundary
+from pgtasks.report.interruption import telling
 
 _READERS = 2  # processes that read the files at the source
 _WHOLE = {"damaged": None, "damage": ""}  # what a copy is, every byte of which was compared
@@ -89,16 +90,24 @@ def copy(
     file was changed, naming the side, and Failed for a full disk. Then nothing is changed there.
     """
     began = time.monotonic()
-    try:
-        copied, replaced = _copied(backup, to, progress), ""
-    except BackupExists:
-        found = occupant.of(backup, to, counting(progress.update) if progress else None)
-        if found.copy and not found.fault:
-            return Transferred(found.copy, backup.place, 0.0, already=True)
-        copied, replaced = _replaced(backup, to, progress, found), found.fault
+    with telling(lambda: _left(backup, to)):
+        try:
+            copied, replaced = _copied(backup, to, progress), ""
+        except BackupExists:
+            found = occupant.of(backup, to, counting(progress.update) if progress else None)
+            if found.copy and not found.fault:
+                return Transferred(found.copy, backup.place, 0.0, already=True)
+            copied, replaced = _replaced(backup, to, progress, found), found.fault
     checks = {**asdict(backup.checks), **(_UNPROVEN if stray else {})}
     copied.record(**{**checks, "intact": journal.now(), **_WHOLE})
     return Transferred(copied, backup.place, time.monotonic() - began, replaced=replaced)
+
+
+def _left(backup: Backup, to: Store) -> str:
+    """Return whether the destination has a backup of that ID after a signal."""
+    made = backup.manifest
+    found = [each.id for each in to.list().of(made.environment, made.database)]
+    return f"{'a' if backup.id in found else 'no'} copy of backup {backup.id} is {_place(to)}"
 
 
 def _copied(
@@ -126,12 +135,13 @@ def _replaced(backup: Backup, to: Store, progress: Progress | None, found: Occup
         return _copied(backup, to, progress, found)
     except NotProven as exc:
         raise NotProven(
-            f"{exc.message}; the copy of it {_on(to)} is damaged too, and was left: {found.fault}",
+            f"{exc.message}; the copy of it {_place(to)} is damaged too, and was left: "
+            f"{found.fault}",
             hint=exc.hint,
         ) from None
 
 
-def _on(store: Store) -> str:
+def _place(store: Store) -> str:
     return "here" if store.name == "here" else f"on {store.name}"
 
 

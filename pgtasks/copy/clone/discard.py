@@ -8,8 +8,9 @@ from typing import Any
 
 from pgtasks.copy.clone import clones
 from pgtasks.copy.clone.clones import Clone
-from pgtasks.database import drop
+from pgtasks.database import drop, forget
 from pgtasks.errors import Failed
+from pgtasks.report.interruption import telling
 from pgtasks.server.lock import Lock
 
 
@@ -40,7 +41,9 @@ def plan(lock: Lock, name: str) -> Discarded:
 
 def discard(lock: Lock, decided: Discarded) -> Discarded:
     """Drop the clones of a plan, raising Failed if one cannot be dropped."""
-    dropped, notes = drop_all(lock, decided.clones)
+    sides = [each.side for each in decided.clones]
+    with telling(lambda: forget.left(lock, sides, "clone")):
+        dropped, notes = drop_all(lock, decided.clones)
     if len(dropped) < len(decided.clones):
         raise Failed("; ".join(notes))
     return replace(decided, dry=False, notes=notes)

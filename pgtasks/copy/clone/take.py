@@ -28,6 +28,7 @@ from pgtasks.errors import Failed, Refused
 from pgtasks.host.base import Host
 from pgtasks.report import Console, typed
 from pgtasks.report.boundaries import boundary
+from pgtasks.report.interruption import telling
 from pgtasks.server import connection, stamp
 from pgtasks.server.identity import Identity, glimpse, present, refuse_other
 from pgtasks.server.lock import Lock
@@ -121,11 +122,23 @@ def take(
     for line in recover.heal(lock):
         console.say(line)
     began = time.monotonic()
-    clone = _taken(lock, plan, facts, console, ends=end_sessions)
-    seconds = time.monotonic() - began
-    boundary("clone.taken")
-    dropped, notes = discard.drop_all(lock, plan.before)
+    with telling(lambda: _left(lock, plan)):
+        clone = _taken(lock, plan, facts, console, ends=end_sessions)
+        seconds = time.monotonic() - began
+        boundary("clone.taken")
+        dropped, notes = discard.drop_all(lock, plan.before)
     return Taken(plan, clone, seconds, dropped, notes)
+
+
+def _left(lock: Lock, plan: TakePlan) -> str:
+    """Return whether the clone of an interrupted run is there."""
+    target = lock.target
+    place = target.at(target.maintenance)
+    with connection.session(place, read_only=True, purpose="interrupted") as conn:
+        found = [each for each in clones.find(conn, target) if each.name == plan.name]
+    before = {each.side.name for each in plan.before}
+    taken = any(each.side.name not in before for each in found)
+    return f"clone {plan.name!r} is taken" if taken else f"no clone {plan.name!r} was taken"
 
 
 def _plan(lock: Lock, name: str, *, again: bool) -> TakePlan:

@@ -10,7 +10,6 @@ from pgtasks import report
 from pgtasks.backup.store.backup import Backup
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.backup.views import age
-from pgtasks.errors import PgtasksError
 from pgtasks.report import typed
 from pgtasks.schema import trigger
 from pgtasks.schema.migrate.perform import plan as planned
@@ -99,14 +98,11 @@ class Downgrade(Pipeline):
         """Run a plan, printing each step as it ends; the caller holds the lock."""
         revisions = plan.revisions
         began = time.monotonic()
-        try:
+        with self.explaining(revisions):
             self.run("backup", lambda: self.back_up("migrate.down", revisions, reached))
             self.run("downgrade", lambda: self.move(revisions))
             lock.check()
             self.run("analyze", self.analyze)
-        except PgtasksError as exc:
-            self.explain(exc, revisions)
-            raise
         # the files belong to the head of the revisions
         notes = trigger.differences(self.project, self.target)
         return self.result(revisions, status(*self.place), began, notes)

@@ -14,9 +14,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.exc import SQLAlchemyError
 
 from pgtasks import report
-from pgtasks.errors import PgtasksError, Refused
+from pgtasks.errors import Interrupted, PgtasksError, Refused
 from pgtasks.report import typed
 from pgtasks.report.boundaries import boundary
+from pgtasks.report.interruption import telling
 from pgtasks.schema.migrate import offline, state
 from pgtasks.schema.migrate import plan as planning
 from pgtasks.schema.migrate.envpy import EnvPy
@@ -136,7 +137,10 @@ def perform(
         return nothing_to_do(made)
     began = time.monotonic()
     try:
-        run.run()
+        with telling(run.left):
+            run.run()
+    except Interrupted:
+        raise
     except PgtasksError as exc:
         raise run.explained(exc) from exc
     seconds = time.monotonic() - began
@@ -210,12 +214,20 @@ class _Perform:
         made, done = self.made, self.done
         failed = made.steps[len(done)].revision if len(done) < len(made.steps) else None
         described = f"revision {failed.id}" if failed else "the last commit"
-        committed = [one_line(each)[:_SHOWN] for each in self.envpy.ledger.committed]
+        committed = self._committed
         left, now = self._left(committed)
         invalid = now.invalid_lines() if now else []
         hint = "\n".join([exc.hint, *(f"stays: {each}" for each in committed), *invalid]).strip()
         details = {"committed": committed, "applied": self._applied(now)}
         return type(exc)(f"{described} failed: {exc.message}; {left}", hint=hint, details=details)
+
+    @property
+    def _committed(self) -> list[str]:
+        return [one_line(each)[:_SHOWN] for each in self.envpy.ledger.committed]
+
+    def left(self) -> str:
+        """Return the state of the database after a signal, in words."""
+        return self._left(self._committed)[0]
 
     def _applied(self, now: State | None) -> list[str]:
         """Return the revisions of this run that the database has kept, as far as is known."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pgtasks import report
-from pgtasks.errors import PgtasksError, Refused
+from pgtasks.errors import Interrupted, PgtasksError, Refused
 from pgtasks.report import Console, typed
+from pgtasks.report.interruption import telling
 from pgtasks.schema.migrate import touched
 from pgtasks.schema.migrate.attempts import Attempts, Patience
 from pgtasks.schema.migrate.lint import lint
@@ -152,7 +154,28 @@ class Pipeline:
         migrated = Migrated(revisions.direction, before, state, applied, seconds, tuple(notes))
         return Moved(migrated, tuple(self.steps), self.backup.id if self.backup else "")
 
-    def explain(self, exc: PgtasksError, revisions: MigrationPlan) -> None:
+    @contextmanager
+    def explaining(self, revisions: MigrationPlan) -> Iterator[None]:
+        """Add to an error in a block what was done, and what was not."""
+        try:
+            with telling(self._left, adds=True):
+                yield
+        except Interrupted:
+            raise
+        except PgtasksError as exc:
+            self._explain(exc, revisions)
+            raise
+
+    def _left(self) -> str:
+        """Return what an interrupted run had done."""
+        done = ", ".join(each.name for each in self.steps if each.result == "done")
+        words = f"steps that are done: {done or 'none'}"
+        if not self.backup:
+            return words
+        way = typed.task("db.restore", f"--backup {self.backup.id}")
+        return f"{words}; the state before is in backup {self.backup.id}: {way}"
+
+    def _explain(self, exc: PgtasksError, revisions: MigrationPlan) -> None:
         """Add to an error what was done, what was not, and the backup that belongs to it."""
         done = [each.revision.id for each in self.attempts.applied]
         left = [each.revision.id for each in revisions.steps if each.revision.id not in done]

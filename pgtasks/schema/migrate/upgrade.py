@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pgtasks import report
-from pgtasks.errors import PgtasksError
 from pgtasks.report.boundaries import boundary
 from pgtasks.schema import privileges, step, trigger
 from pgtasks.schema.migrate.perform import plan as planned
@@ -99,7 +98,7 @@ class Upgrade(Pipeline):
         revisions = plan.revisions
         began = time.monotonic()
         boundary("migrate.locked")
-        try:
+        with self.explaining(revisions):
             self.run("backup", lambda: self.back_up("migrate.up", revisions, reached))
             boundary("migrate.backed-up")
             self.run("upgrade", lambda: self.move(revisions))
@@ -112,9 +111,6 @@ class Upgrade(Pipeline):
             boundary("migrate.verified")
             self.run("analyze", self.analyze)
             self.run("schema", lambda: self._schema(revisions, reached))
-        except PgtasksError as exc:
-            self.explain(exc, revisions)
-            raise
         return self.result(revisions, self._state, began)
 
     def _triggers(self, revisions: MigrationPlan) -> Step:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.errors import Refused
+from pgtasks.report.interruption import telling
 from pgtasks.schema.seed import record
 from pgtasks.schema.seed.load import Loaded, Seeded, load
 from pgtasks.schema.seed.record import Record
@@ -52,15 +53,26 @@ class SeedPlan:
         with connection.session(target, read_only=True, purpose="seed.load") as conn:
             recorded = record.read(conn, target.database)
         done: list[Loaded] = []
-        for each in self.sets:
-            state = "loaded" if again else self._state(each, recorded)
-            if state != "loaded":
-                at = record.scale_of(each, self.scale)
-                done.append(Loaded(each.name, at, (), 0.0, state))
-                continue
-            say(f"loading {each.name}{self._at(each)}")
-            done.append(load(target, each, self.scale))
+        with telling(lambda: self._left(target, recorded, done), adds=True):
+            for each in self.sets:
+                state = "loaded" if again else self._state(each, recorded)
+                if state != "loaded":
+                    at = record.scale_of(each, self.scale)
+                    done.append(Loaded(each.name, at, (), 0.0, state))
+                    continue
+                say(f"loading {each.name}{self._at(each)}")
+                done.append(load(target, each, self.scale))
         return Seeded(tuple(done))
+
+    def _left(self, target: Target, before: Record, done: Sequence[Loaded]) -> str:
+        """Return which sets an interrupted run has loaded, by their transactions' own record."""
+        with connection.session(target, read_only=True, purpose="seed.load") as conn:
+            now = record.read(conn, target.database)
+        loaded = [each.name for each in done if each.state == "loaded"]
+        for each in self.sets[len(done) :]:
+            key = (each.name, record.scale_of(each, self.scale))
+            loaded += [each.name] if now.get(key) == each.digest != before.get(key) else []
+        return f"loaded by this run: {', '.join(loaded) or 'no set'}"
 
     def _state(self, seed: SeedSet, recorded: Record) -> str:
         """Return what the load of a set results in."""

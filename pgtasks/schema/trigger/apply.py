@@ -9,6 +9,7 @@ from typing import Any
 
 from pgtasks import report
 from pgtasks.errors import Failed
+from pgtasks.report.interruption import telling
 from pgtasks.schema.trigger import checks, choice, execute, fingerprint, installed, rules
 from pgtasks.schema.trigger.expected import Expected, Step
 from pgtasks.schema.trigger.files import SqlFile
@@ -70,6 +71,9 @@ class Applied:
         }
 
 
+Definitions = dict[tuple[str, str], str]  # by kind and name
+
+
 def plan(files: Sequence[SqlFile], target: Target) -> Applied:
     """Return the changes that the files would make, as far as they can be compared.
 
@@ -113,12 +117,14 @@ def apply(files: Sequence[SqlFile], target: Target) -> Applied:
     the lock.
     """
     began = time.monotonic()
+    before: Definitions = {}
     session = connection.session(target, purpose="apply", own_path=True)
-    with session as conn, interrupt.cancelling([conn]):
+    with telling(lambda: _left(target, before)), session as conn, interrupt.cancelling([conn]):
         prepare(conn)
         described = _described(conn, files)
         steps = choice.needed(conn, described, compare(conn, described).findings)
-        changes = _applied(conn, described, steps) if steps else []
+        before |= installed.definitions(conn) if steps else {}
+        changes = _applied(conn, described, steps, before) if steps else []
     touched = sum(1 for change in changes if change.what != "dropped")
     return Applied(
         files=tuple(file.name for file in files),
@@ -137,10 +143,24 @@ def _described(conn: Connection, files: Sequence[SqlFile]) -> Expected:
     return described
 
 
-def _applied(conn: Connection, described: Expected, steps: list[Step]) -> list[Change]:
+def _left(target: Target, before: Definitions) -> str:
+    """Return what an interrupted run has left, by the definitions that are there now.
+
+    `before` is empty if it had not begun.
+    """
+    if not before:
+        return "no function or trigger was changed"
+    with connection.session(target, read_only=True, purpose="apply", own_path=True) as conn:
+        prepare(conn)
+        same = installed.definitions(conn) == before
+    return "no function or trigger was changed" if same else "functions and triggers were changed"
+
+
+def _applied(
+    conn: Connection, described: Expected, steps: list[Step], before: Definitions
+) -> list[Change]:
     """Run the steps in one transaction and return what that changed."""
     checks.check_functions(conn, described)
-    before = installed.definitions(conn)
     conn.autocommit = False
     described.warnings += execute.in_turn(conn, (step.statement for step in steps), prepare)
     if any(not step.objects for step in steps):
@@ -165,7 +185,7 @@ def _run_again(conn: Connection, described: Expected, *, done: list[Step]) -> li
     return left
 
 
-def _changes(before: dict[tuple[str, str], str], after: dict[tuple[str, str], str]) -> list[Change]:
+def _changes(before: Definitions, after: Definitions) -> list[Change]:
     """Return the differences between two reads of the catalog."""
     changes = []
     for kind, name in sorted(before.keys() | after.keys()):

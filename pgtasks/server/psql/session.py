@@ -16,6 +16,7 @@ from pgtasks.host.base import Command
 from pgtasks.host.local import HERE
 from pgtasks.host.pipeline import BROKEN_PIPE, Pipeline
 from pgtasks.host.tools import Toolset
+from pgtasks.report.interruption import telling
 from pgtasks.server.psql.program import Copies, Program, quoted
 from pgtasks.server.psql.shell import psql
 from pgtasks.settings.target import Target
@@ -104,9 +105,11 @@ def execute(
             copies = Copies(folder, program, restricted=restricts(toolset))
             run = _Run(program, settings, copies, heard=on_line is not None)
             made = run.command(toolset, target, passfile)
-            with Pipeline(
-                HERE, [made], stdout=stdout, on_line=run.told(on_line) if on_line else None
-            ) as pipeline:
+            told = run.told(on_line) if on_line else None
+            with (
+                telling(run.left),
+                Pipeline(HERE, [made], stdout=stdout, on_line=told) as pipeline,
+            ):
                 try:
                     stderr = pipeline.check()
                 except Failed as exc:
@@ -201,6 +204,16 @@ class _Run:
         words = " ".join(place["words"].split())
         stays = self._stays(place["shown"], int(place["line"]))
         return Failed(f"{place['shown']}:{place['line']}: {words}{stays}", hint=hint)
+
+    def left(self) -> str:
+        """Return what an interrupted psql has left: the server rolls back what is open then."""
+        if not self.settings.transaction:
+            return "the statements that had ended stay, each was committed for itself"
+        if _answers(self.after):
+            return "the files had ended, and whether their COMMIT was done is not known"
+        if self.program.opaque or self.program.enders:
+            return f"what was open is rolled back{self._stays('', 0)}"
+        return "its transaction is rolled back, nothing of it stays"
 
     def _at_end(self, exc: Failed) -> str:
         """Return the last message of psql, if it is about our own last file."""

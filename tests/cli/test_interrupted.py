@@ -1,0 +1,215 @@
+"""Ctrl-C in a task that changes something: one line says what the run has left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from halting import halted
+from servers import Cluster
+from shops import Shop, two_revisions
+from waiting import until
+
+from migrations import revision
+from pgtasks.backup.store.local import LocalStore
+from pgtasks.copy.clone import clones
+from pgtasks.errors import Failed, Interrupted
+from pgtasks.report.interruption import telling
+from pgtasks.server.lock import Lock
+from pgtasks.settings.target import Target
+
+Start = Callable[..., Any]
+SLEEP = "SELECT pg_sleep(600)"
+
+
+@pytest.fixture
+def shop(cluster: Cluster, target: Target, project: Path) -> Shop:
+    return two_revisions(cluster, target, project)
+
+
+def ended(process: Any, sign: signal.Signals = signal.SIGINT) -> str:
+    """Send a signal as a terminal does, and return the error that the run ends with."""
+    os.killpg(process.pid, sign)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    return str(said.splitlines()[-1])
+
+
+def asleep(cluster: Cluster, database: str) -> None:
+    """Wait until a session in the database sleeps."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = %s"
+    until(lambda: cluster.value(query, parameters=(database,)))
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", ["backup.dumping", "backup.renamed"])
+def test_a_backup(shop: Shop, start_inv: Start, step: str, sign: signal.Signals) -> None:
+    said = ended(halted(start_inv, step, "db.backup"), sign)
+    kept = [each.id for each in LocalStore(shop.root / "backups").list().backups]
+    assert len(kept) == (step == "backup.renamed")
+    words = f"backup {kept[0]} is complete" if kept else "no backup was kept"
+    assert said == f"error: interrupted: {words}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), "its transaction is rolled back, nothing of it stays"),
+        (
+            ("--no-transaction",),
+            "the statements that had ended stay, each was committed for itself",
+        ),
+    ],
+)
+def test_sql(shop: Shop, start_inv: Start, flags: tuple[str, ...], words: str) -> None:
+    process = start_inv("db.run", "--sql", f"CREATE TABLE made (); {SLEEP}", *flags)
+    asleep(shop.cluster, shop.target.database)
+    assert ended(process) == f"error: interrupted: {words}"
+    assert shop.tables() == (["made"] if flags else [])
+
+
+def test_sql_that_ends_the_transaction_by_itself(shop: Shop, start_inv: Start) -> None:
+    process = start_inv("db.run", "--sql", f"CREATE TABLE made (); COMMIT; {SLEEP}")
+    asleep(shop.cluster, shop.target.database)
+    assert ended(process) == (
+        "error: interrupted: what was open is rolled back; --sql:1 (COMMIT) ends the transaction, "
+        "so a part may stay"
+    )
+    assert shop.tables() == ["made"]
+
+
+def test_migrations(shop: Shop, start_inv: Start) -> None:
+    shop.up("one")
+    revision(shop.folder, "three", "two", f"op.execute('{SLEEP}')")
+    process = start_inv("migrate.up")
+    asleep(shop.cluster, shop.target.database)
+    said = ended(process)
+    (backup,) = LocalStore(shop.root / "backups").list().backups
+    assert said == (
+        "error: interrupted: its transaction was rolled back, the database is at one as before; "
+        f"steps that are done: lint, backup; the state before is in backup {backup.id}: "
+        f"inv db.restore --backup {backup.id}"
+    )
+    assert shop.status().current == ("one",)
+
+
+def test_a_setup_and_its_seeds(shop: Shop, start_inv: Start) -> None:
+    seeds = shop.root / "sql" / "seeds"
+    seeds.mkdir(parents=True)
+    (seeds / "1_core.sql").write_text("-- seed: core\nINSERT INTO notes VALUES (1);\n")
+    (seeds / "2_slow.sql").write_text(f"-- seed: slow\nINSERT INTO notes VALUES (2);\n{SLEEP};\n")
+    with (shop.root / "env" / "dev.yaml").open("a") as file:
+        file.write("seeds: [core, slow]\n")
+    process = start_inv("setup")
+    asleep(shop.cluster, shop.target.database)
+    assert ended(process) == (
+        "error: interrupted: its transaction is rolled back, nothing of it stays; "
+        "loaded by this run: core; steps that are done: server, database, migrations; "
+        "inv setup goes on from there"
+    )
+    (seeds / "3_python.py").write_text(
+        "# seed: python\ndef load(connection, scale):\n"
+        f"    connection.cursor().execute('INSERT INTO notes VALUES (3); {SLEEP}')\n"
+    )
+    process = start_inv("seed.load", "--set", "core", "--set", "python")
+    asleep(shop.cluster, shop.target.database)
+    assert ended(process) == "error: interrupted: loaded by this run: no set"
+    assert shop.cluster.value("SELECT sum(id) FROM notes", shop.target.database) == 1
+
+
+def test_trigger_files(shop: Shop, start_inv: Start) -> None:
+    shop.up()
+    functions = shop.root / "sql" / "functions"
+    functions.mkdir(parents=True)
+    (functions / "one.sql").write_text(
+        "CREATE OR REPLACE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1';\n"
+        "DO $$ BEGIN PERFORM pg_sleep(600); END $$;\n"
+    )
+    process = start_inv("trigger.apply")
+    asleep(shop.cluster, shop.target.database)
+    assert ended(process) == "error: interrupted: no function or trigger was changed"
+
+
+def test_maintenance(shop: Shop, start_inv: Start) -> None:
+    shop.up()
+    holder = shop.cluster.connect(shop.target.database)
+    holder.autocommit = False
+    try:
+        holder.cursor().execute("LOCK TABLE notes")
+        process = start_inv("db.vacuum", "--table", "notes")
+        until(lambda: shop.cluster.value("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        assert ended(process) == "error: interrupted: vacuum is done for 0 of 1 table"
+    finally:
+        holder.close()
+
+
+@pytest.mark.parametrize("step", ["clone.copied", "clone.taken"])
+def test_a_clone(shop: Shop, start_inv: Start, step: str) -> None:
+    said = ended(halted(start_inv, step, "clone.take", "monday"))
+    with Lock(shop.target, "test") as lock:
+        taken = [each.name for each in clones.find(lock.connection, shop.target)]
+    assert taken == (["monday"] if step == "clone.taken" else [])
+    words = "clone 'monday' is taken" if taken else "no clone 'monday' was taken"
+    assert said == f"error: interrupted: {words}"
+
+
+@pytest.mark.parametrize(("step", "gone"), [("prune.agreed", 0), ("prune.dropped", 1)])
+def test_a_prune(shop: Shop, inv: Any, start_inv: Start, step: str, gone: int) -> None:
+    with (shop.root / "env" / "dev.yaml").open("a") as file:
+        file.write("backup: {keep: 1}\n")
+    for _ in range(2):
+        assert inv("db.backup").returncode == 0
+    said = ended(halted(start_inv, step, "backup.prune", "--yes"))
+    verb = "is" if gone == 1 else "are"
+    words = f"{gone} of 1 backup {verb} dropped, the next inv backup.prune goes on"
+    assert said == f"error: interrupted: {words}"
+    assert len(LocalStore(shop.root / "backups").list().backups) == 2 - gone
+
+
+def test_a_drill(shop: Shop, inv: Any, start_inv: Start) -> None:
+    assert inv("db.backup").returncode == 0
+    said = ended(halted(start_inv, "drill.restored", "backup.drill"))
+    assert said == "error: interrupted: no result of the drill was recorded"
+    (backup,) = LocalStore(shop.root / "backups").list().backups
+    assert (backup.checks.drilled, backup.checks.failed) == (None, None)
+
+
+def test_before_anything_had_begun(project: Path, start_inv: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        url = f"postgresql://me@127.0.0.1:{port}/shop?sslmode=disable"
+        (project / "env" / "dev.yaml").write_text(f"url: '{url}'\nconnect_timeout: 2\n")
+        process = start_inv("db.backup")
+        with silent.accept()[0] as caller:
+            assert caller.recv(8)
+            assert ended(process) == "error: interrupted: nothing had begun"
+
+
+def test_what_cannot_be_looked_at_is_not_claimed() -> None:
+    def look() -> str:
+        raise Failed("the server is gone")
+
+    words = r"^interrupted: what it left is not known: the server is gone$"
+    with pytest.raises(Interrupted, match=words), telling(look):
+        raise KeyboardInterrupt
+
+    def again() -> str:
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match=r"^interrupted$"), telling(again):
+        raise KeyboardInterrupt
+
+
+def test_of_blocks_within_each_other_the_inner_one_speaks() -> None:
+    with (
+        pytest.raises(Interrupted, match=r"^interrupted: inner; adds$"),
+        telling(lambda: "outer"),
+        telling(lambda: "adds", adds=True),
+        telling(lambda: "inner"),
+    ):
+        raise KeyboardInterrupt
