@@ -1,18 +1,18 @@
 """The output of a run, for a person and for a program.
 
-account      the account of this process
-text         format numbers, sizes and times; escape control characters
-terminal     terminals: width and colours of stdout and stderr
-tables       tables that fit the width of the terminal
-progress     progress of long work
-console      messages to a person, and questions
-output       results on stdout: lines, or one JSON document
-junit        results as JUnit's XML, for a CI system
-commandline  read the command line before Invoke does
-typed        commands with the flags that they need here
-interruption what a run left that a signal ended
-boundaries   the steps of long operations, for tests and benchmarks
-version      the version of pgtasks
+account       the account of this process
+text          format numbers, sizes and times; escape control characters
+terminal      terminals: width and colours of stdout and stderr
+tables        tables that fit the width of the terminal
+progress      progress of long work
+console       messages to a person, and questions
+output        results on stdout: lines, or one JSON document
+junit         results as JUnit's XML, for a CI system
+commandline   read the command line before Invoke does
+typed         commands with the flags that they need here
+interruption  what a run left that a signal ended
+boundaries    the steps of long operations, for tests and benchmarks
+version       the version of pgtasks
 """
 
 from __future__ import annotations
