@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from servers import Cluster
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.copy.rows.flush import Flusher
 from pgtasks.server import connection
@@ -46,7 +46,7 @@ def test_a_copy_of_few_rows_opens_no_session() -> None:
 
     flusher = Flusher(lambda: opened.append(1), passed)  # type: ignore[arg-type, func-returns-value]
     flusher.start()
-    assert looked.wait(10)
+    assert looked.wait(PATIENCE)
     flusher.end()
     assert not opened
 
@@ -61,5 +61,5 @@ def test_a_session_that_is_refused_fails_nothing(cluster: Cluster) -> None:
 
     flusher = Flusher(opened, lambda: 1 << 30)
     flusher.start()
-    assert refused.wait(10)
+    assert refused.wait(PATIENCE)
     flusher.end()

@@ -116,14 +116,20 @@ def _identity(target: Target) -> Identity:
 
 
 @contextmanager
-def hammering(target: Target, clients: int) -> Iterator[list[str]]:
-    """Connect in a loop from several threads; yield what each successful look saw."""
-    seen: list[str] = []
+def hammering(
+    target: Target, clients: int, swapped: threading.Event
+) -> Iterator[list[tuple[bool, str]]]:
+    """Connect in a loop from several threads; yield what each successful look saw.
+
+    One that began after `swapped` was set says so.
+    """
+    seen: list[tuple[bool, str]] = []
 
     def look() -> None:
+        is_late = swapped.is_set()
         # a moment without the database, or an ended session: tried again
         with suppress(psycopg2.Error, PgtasksError):
-            seen.append(content(target))
+            seen.append((is_late, content(target)))
 
     with meanwhile(look, threads=clients):
         until(lambda: seen)
@@ -134,12 +140,13 @@ def test_succeeds_while_eight_clients_reconnect(target: Target) -> None:
     prepare_side(target, "old")
     with Lock(target, "test") as lock:
         name, made, facts = build_side(lock, "new")
-        with hammering(target, 8) as seen:
+        swapped = threading.Event()
+        with hammering(target, 8, swapped) as seen:
             swap.swap_in(lock, target, name, made, facts=facts, replaces=True)
-            swapped_at = len(seen)
-            until(lambda: len(seen) >= swapped_at + 20)
-        assert set(seen) == {"old", "new"}
-        assert seen[-1] == "new"
+            swapped.set()
+            until(lambda: sum(is_late for is_late, _ in seen) >= 20)
+        assert {what for is_late, what in seen if is_late} == {"new"}
+        assert {"old"} <= {what for is_late, what in seen if not is_late} <= {"old", "new"}
 
 
 def test_ends_a_session_that_holds_a_transaction_open(target: Target) -> None:

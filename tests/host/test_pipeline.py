@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from commands import open_files, sh
 from servers import Cluster, free_port, running, system_bins, threads, wheel_bin
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host import orphans
@@ -158,7 +158,7 @@ def test_a_program_that_is_not_there_leaves_nothing_running() -> None:
 
 def test_no_descriptor_and_no_zombie_is_left() -> None:
     run(HOST, [sh("echo warm up >&2")])
-    before, alone = open_files(), children()
+    before, alone, running = open_files(), children(), threads()
     for _ in range(5):
         run(HOST, [sh("echo a; echo b >&2"), sh("cat >/dev/null; echo c >&2")])
         with pytest.raises(Failed):
@@ -167,7 +167,7 @@ def test_no_descriptor_and_no_zombie_is_left() -> None:
             pass
     assert open_files() == before
     assert children() == alone
-    assert threads() == 1
+    assert threads() <= running
 
 
 def test_much_stderr_does_not_block() -> None:
@@ -265,12 +265,13 @@ def test_a_process_left_behind_does_not_hold_the_run_up(
 ) -> None:
     monkeypatch.setattr("pgtasks.host.pipeline._GRACE", 0.2)
     # it keeps the stage's stderr open in a session of its own, as ssh's master does
+    before = threads()
     script = sh('setsid sleep 600 & echo $! >"$1"; echo done >&2', tmp_path / "pid")
     try:
         assert run(HOST, [script]) == ["done"]
     finally:
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
-    until(lambda: threads() == 1)  # its pipe is let go of, late
+    until(lambda: threads() <= before)  # its pipe is let go of, late
 
 
 PARENT = """
@@ -314,7 +315,7 @@ def test_children_end_with_their_parent(sign: signal.Signals) -> None:
     with a_parent_of(*["echo $$ >&2; exec sleep 600"] * 2) as (parent, pids):
         assert all(map(alive, pids))
         parent.send_signal(sign)
-        parent.wait(20)
+        parent.wait(PATIENCE)
         until(lambda: not any(map(alive, pids)))
 
 
@@ -322,7 +323,7 @@ def test_a_stopped_child_ends_with_its_parent() -> None:
     with a_parent_of("echo $$ >&2; kill -STOP $$; exec sleep 600") as (parent, pids):
         until(lambda: state_of(pids[0]) == "T")
         parent.kill()
-        parent.wait(20)
+        parent.wait(PATIENCE)
         until(lambda: not alive(pids[0]))
 
 
@@ -345,7 +346,7 @@ def test_what_has_ended_is_signalled_no_more(monkeypatch: pytest.MonkeyPatch) ->
     lines: list[str] = []
     monkeypatch.setattr("pgtasks.host.orphans._tell", lines.append)
     with HOST.start(Command(("/bin/true",)), stdin=None, stdout=None) as process:
-        process.wait(20)
+        process.wait(PATIENCE)
         process.poll()
     assert lines == [f"TERM {process.pid}\n", f"- {process.pid}\n"]
 
@@ -374,7 +375,7 @@ def test_a_second_ctrl_c_leaves_no_orphan() -> None:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "asked\n"
         parent.send_signal(signal.SIGINT)
-        parent.wait(20)
+        parent.wait(PATIENCE)
         until(lambda: not alive(pids[0]))
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from layout import lay_out
 from projects import put_stamp
-from servers import Cluster
+from servers import Cluster, threads
 from sqlalchemy import text
-from waiting import until
+from waiting import PATIENCE, until
 
 import pgtasks.service
 from pgtasks.errors import BadConfiguration
@@ -250,17 +250,17 @@ def test_a_process_forked_meanwhile_is_not_held(
 
     def held(*args: Path) -> Project:
         inside.set()
-        go_on.wait(30)
+        go_on.wait(2 * PATIENCE)
         return real(*args)
 
     monkeypatch.setattr(environment, "find_project", held)
     use = service.reload if what == "reload" else lambda: service.engine
     thread = threading.Thread(target=use)
     thread.start()
-    assert inside.wait(30)
+    assert inside.wait(PATIENCE)
     child = os.fork()
     if child == 0:
-        signal.alarm(20)
+        signal.alarm(int(PATIENCE))
         go_on.set()
         use()
         os._exit(0)
@@ -285,21 +285,21 @@ def test_a_broken_file_is_logged_in_one_line_and_changes_nothing(
 
 
 def test_a_watch_ends_and_is_not_busy(app: Path, service: DatabaseService) -> None:
-    threads = threading.active_count()
-    service.watch(60)
-    service.watch(60)  # in place of the first
-    assert threading.active_count() == threads + 1
+    before = threads()
+    service.watch(600)
+    service.watch(600)  # in place of the first
+    assert len(threads() - before) == 1
     service.unwatch()  # at once
-    assert threading.active_count() == threads
+    assert threads() <= before
 
 
 def test_a_subscriber_may_end_the_watch(app: Path, service: DatabaseService) -> None:
-    changes = told(service)
+    changes, before = told(service), threads()
     service.subscribe(lambda _: service.unwatch())
     service.watch(LOOK)
     lay_out(app, {"env/dev.yaml": "host: h2\ndatabase: d\n"})
     until(lambda: len(changes) == 1)
-    until(lambda: "pgtasks.service.watch" not in [each.name for each in threading.enumerate()])
+    until(lambda: threads() <= before)
 
 
 def test_a_forked_process_watches_too(app: Path, service: DatabaseService) -> None:
@@ -310,7 +310,7 @@ def test_a_forked_process_watches_too(app: Path, service: DatabaseService) -> No
         seen = threading.Event()
         service.subscribe(lambda _: seen.set())
         os.write(writes, b"ready")
-        os._exit(0 if seen.wait(30) else 1)
+        os._exit(0 if seen.wait(PATIENCE) else 1)
     assert os.read(reads, 5) == b"ready"
     lay_out(app, {"env/dev.yaml": "host: h2\ndatabase: d\n"})
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

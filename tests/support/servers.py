@@ -258,10 +258,10 @@ def wait_for(cluster: Cluster) -> None:
             time.sleep(0.02)
 
 
-def threads() -> int:
-    """Return how many threads there are, those aside that stay as long as the process.
+def threads() -> set[threading.Thread]:
+    """Return the threads there are, those aside that stay as long as the process.
 
-    One watches all sessions, some hash the passwords of the clinic.
+    One watches all sessions, some hash the passwords of the clinic. Others may be of tests before.
     """
     stay = ("silence", "argon2")
-    return sum(not thread.name.startswith(stay) for thread in threading.enumerate())
+    return {thread for thread in threading.enumerate() if not thread.name.startswith(stay)}
