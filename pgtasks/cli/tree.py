@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -78,8 +79,11 @@ def is_inv() -> bool:
 def _add_own(tree: Any, path: Path, folder: Path, taken: dict[str, str]) -> None:
     """Add one of the project's own files; if it cannot be loaded, print why and skip it."""
     try:
-        _add(tree, path, folder, taken, own=True)
-    except (Exception, SystemExit) as exc:
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for results, and for TAB
+            _add(tree, path, folder, taken, own=True)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:
         from pgtasks import report
 
         line = next(

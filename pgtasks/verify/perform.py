@@ -119,7 +119,9 @@ def performed(check: Check, place: Place) -> Outcome:
         if exc.exit_code == 130:
             raise
         state, text, details = FAILED, *_fault(exc, check)
-    except Exception as exc:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:
         state, text = FAILED, f"{type(exc).__name__}: {' '.join(str(exc).split())}"
     if state == FAILED and check.gives:
         place.failed.append(check.gives)

@@ -197,6 +197,7 @@ def test_a_default_of_the_project_goes_first(inv: Any, tmp_path: Path) -> None:
         ("import no_such_module\n", "tasks/own.py:1: ModuleNotFoundError: No module named"),
         ("x = 1\ndef broken(:\n", "tasks/own.py:2: SyntaxError: "),
         ("raise SystemExit('no')\n", "tasks/own.py:1: SystemExit: no"),
+        ("print('x')\nraise BaseException('no')\n", "tasks/own.py:2: BaseException: no"),
     ],
 )
 def test_a_broken_file_of_the_projects_own_stops_no_other_task(
@@ -205,8 +206,9 @@ def test_a_broken_file_of_the_projects_own_stops_no_other_task(
     project = make_project(tmp_path / "shop", "postgresql://nobody@127.0.0.1:1/none")
     (project / "tasks").mkdir()
     (project / "tasks" / "own.py").write_text(text)
-    done = inv("env.list", cwd=project)
+    done = inv("env.list", "--json", cwd=project)
     assert done.returncode == 0
+    assert json.loads(done.stdout)
     assert done.stderr.count(f"warning: {words}") == 1
     assert "its tasks are left out" in done.stderr
     assert "Traceback" not in done.stderr

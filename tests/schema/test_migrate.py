@@ -550,6 +550,8 @@ def test_several_heads_are_diverged_and_need_a_name(shop: Shop) -> None:
     [
         ("import no_such_module", BadConfiguration, "migrations/env.py:1: ModuleNotFoundError"),
         ("raise SystemExit('no')", BadConfiguration, "migrations/env.py:1: SystemExit: no"),
+        ("raise GeneratorExit('no')", Failed, "migrations/env.py:1: GeneratorExit: no"),
+        ("raise BaseException('no')", Failed, "migrations/env.py:1: BaseException: no"),
         ("1 / 0", Failed, "migrations/env.py:1: ZeroDivisionError"),
         ("(", Failed, "migrations/env.py:1: SyntaxError"),
     ],
@@ -563,6 +565,22 @@ def test_an_env_py_that_is_broken(
         shop.up()
     assert caught.value.message.startswith(words)
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("raised", ["SystemExit(0)", "GeneratorExit()", "BaseException('x')"])
+def test_a_revision_that_raises_no_exception_is_a_failure(
+    inv: Any, shop: Shop, raised: str
+) -> None:
+    revision(shop.folder, "three", "two", f"print('to stdout'); raise {raised}")
+    failed = inv("migrate.up", "--json")
+    assert failed.returncode in (1, 3), failed.stderr
+    assert json.loads(failed.stdout)["exit_code"] == failed.returncode
+    name = raised.partition("(")[0]
+    last = failed.stderr.splitlines()[-1]
+    assert "revision three failed: migrations/versions/three.py:" in last
+    assert f": {name}: " in last
+    assert "Traceback" not in failed.stderr
+    assert shop.tables() == []
 
 
 def test_a_protected_target_wants_its_name(inv: Any, shop: Shop) -> None:

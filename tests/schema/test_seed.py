@@ -346,6 +346,14 @@ def test_a_set_in_python(cluster: Cluster, roles: Target, tmp_path: Path) -> Non
         (PYTHON.replace("VALUES (%s, %s)", "VALUES (%s, %s, 1)"), "made.py:10: .*more expressions"),
         (PYTHON.replace("range(scale)", "range(scale / 0)"), "made.py:8: ZeroDivisionError"),
         ("# seed: made\n", "made.py: it has no function load"),
+        ("# seed: made\nimport sys\nsys.exit(0)\n", "made.py:3: SystemExit: 0; nothing of it"),
+        (f"{PYTHON}    raise SystemExit\n", "made.py:11: SystemExit: ; nothing of it stays"),
+        (f"{PYTHON}    raise GeneratorExit('g')\n", "made.py:11: GeneratorExit: g; nothing of"),
+        (f"{PYTHON}    connection.close()\n", "made.py closed its connection: what it had not"),
+        (
+            f"{PYTHON}    raise Stop('s')\n\nclass Stop(BaseException): pass\n",
+            "made.py:11: Stop: s; nothing of it stays",
+        ),
         (f"{PYTHON}    connection.commit()\n", "made.py ended its transaction"),
     ],
 )
@@ -357,6 +365,15 @@ def test_a_fault_in_python_names_its_line(
         load_set(roles, made, "small")
     kept = 3 if "commit" in text else 0
     assert cluster.value("SELECT count(*) FROM roles", roles.database) == kept
+
+
+def test_what_a_set_in_python_prints_is_no_result(
+    roles: Target, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = f"{PYTHON}    print('in it')\n\nprint('on import')\n"
+    load_set(roles, python_set(tmp_path, text), "small")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "on import\nin it\n")
 
 
 def test_sets_come_after_those_that_they_need(tmp_path: Path) -> None:

@@ -286,6 +286,18 @@ def test_a_broken_migration_is_one_failed_check(shop: Path, inv: Inv) -> None:
     assert not [text for text in texts if re.search(r"\binv \S+\.|--confirm", text)]
 
 
+def test_a_migration_that_raises_no_exception_is_a_failed_check(shop: Path, inv: Inv) -> None:
+    [file] = (shop / "migrations" / "versions").glob("*.py")
+    head = "def upgrade():\n"
+    raises = f"{head}    raise BaseException('x')\n"
+    file.write_text(file.read_text().replace(head, raises))
+    done = inv("verify.all", "--only", "migrate", "--json", cwd=shop)
+    assert (done.returncode, "Traceback" in done.stderr) == (5, False), done.stderr
+    failed = [text for result, text in checks(done).values() if result == "failed"]
+    assert len(failed) == 1
+    assert "BaseException: x" in failed[0]
+
+
 def test_a_broken_trigger_file_is_one_failed_check(shop: Path, inv: Inv) -> None:
     (shop / "sql" / "triggers" / "zz.sql").write_text("CREATE TRIGER zz;")
     only = "backup,restore,copy,migrate,trigger,inspect"

@@ -45,7 +45,9 @@ class Translation:
             yield
         except PgtasksError:
             raise
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the project's code may raise what is no Exception
             # the user needs our own error, not the one that env.py made of it
             raise self.fault or self._translated(error) from error
 

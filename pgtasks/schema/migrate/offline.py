@@ -65,7 +65,9 @@ def sql(
     try:
         with Operations.context(offline):
             function()
-    except Exception:  # the revision needs an answer from the database
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # the revision needs an answer from the database
         return None
     finally:
         run.context_opts["as_sql"] = False

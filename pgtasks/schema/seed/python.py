@@ -11,8 +11,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import runpy
+import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -60,20 +62,27 @@ def _call(conn: Connection, seed: SeedSet, scale: int | None) -> None:
     random.seed(f"{seed.name}@{scale}")
     transaction = conn.info.backend_pid, _transaction(conn)
     try:
-        load = runpy.run_path(str(seed.path)).get("load")
-        if not callable(load):
-            raise Failed(f"{seed.shown}: it has no function load(connection, scale)")
-        load(conn, scale)
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the result
+            load = runpy.run_path(str(seed.path)).get("load")
+            if not callable(load):
+                raise Failed(f"{seed.shown}: it has no function load(connection, scale)")
+            load(conn, scale)
     except Failed:
         raise
     except psycopg2.Error as exc:
         words = " ".join(str(exc).split())
         raise Failed(f"{_place(seed, exc)}: {words}; nothing of it stays") from None
-    except Exception as exc:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # also sys.exit(), and a class of the project's own
         words = f"{type(exc).__name__}: {exc}"
         raise Failed(f"{_place(seed, exc)}: {words}; nothing of it stays") from None
     finally:
         random.setstate(before)
+    if conn.closed:
+        raise Failed(
+            f"{seed.shown} closed its connection: what it had not committed is rolled back"
+        )
     if (conn.info.backend_pid, _transaction(conn)) != transaction:
         raise Failed(f"{seed.shown} ended its transaction: a part may stay")
 
