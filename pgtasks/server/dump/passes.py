@@ -3,7 +3,8 @@
 pg_restore adds what belongs to a partitioned table before the rows of all partitions are in: a
 trigger then fires for the others and may change them, and a constraint that is not valid, which
 holds for new rows alone, makes COPY fail. The same is true of constraints of parents and domains.
-All these are the last run.
+It may also switch the trigger of a subpartition off before it is there. All these are the last run,
+which is serial.
 
 Two jobs that attach the indexes of a partition and of its subpartition at the same moment can leave
 the index at the top invalid for good: each transaction sees the other's index as it was before.
@@ -25,6 +26,7 @@ _NAMES = re.compile(rb"ALTER INDEX (?:ONLY )?(.+) ATTACH PARTITION (.+);\s*", re
 _INHERITED = re.compile(
     rb"ALTER (?:DOMAIN|(?:FOREIGN )?TABLE(?! ONLY)) .* NOT VALID;\s*", re.DOTALL
 )
+_CREATED = re.compile(rb"\s*CREATE ")  # a trigger, not its state on one partition
 _PARTITIONED = b"\nPARTITION BY "  # in the definition of a table, as pg_dump writes it
 
 
@@ -52,7 +54,7 @@ def passes(entries: Sequence[Entry]) -> list[Pass]:
         late |= more
     early = [entry for entry in entries if entry.number not in late]
     runs = _attaching(early) if _nested(early) else [Pass(early)]
-    runs.append(Pass([entry for entry in entries if entry.number in late]))
+    runs.append(Pass([entry for entry in entries if entry.number in late], serial=True))
     return [run for run in runs if run.entries]
 
 
@@ -62,9 +64,11 @@ def _acting_on_others(entries: Sequence[Entry]) -> Iterator[int]:
     partitioned = {table.number for table in tables if _PARTITIONED in table.definition}
     for entry in entries:
         constraint = entry.section == POST_DATA and entry.desc.endswith("CONSTRAINT")
-        unchecked = constraint and _INHERITED.fullmatch(entry.definition)
-        if unchecked or (entry.desc == "TRIGGER" and entry.needs & partitioned):
+        if constraint and _INHERITED.fullmatch(entry.definition):
             yield entry.number
+        elif entry.desc == "TRIGGER":
+            if entry.needs & partitioned or not _CREATED.match(entry.definition):
+                yield entry.number
 
 
 def _attaching(entries: Sequence[Entry]) -> list[Pass]:
