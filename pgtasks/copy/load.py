@@ -27,6 +27,7 @@ from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection, statistics
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import describe, passes
+from pgtasks.server.proof.entries import is_large
 from pgtasks.server.proof.model import Proof, SequenceProof
 from pgtasks.server.proof.toc import Entry
 
@@ -228,10 +229,11 @@ def large_entries(plan: CopyPlan, source: Snapshot) -> tuple[Entry, ...]:
     if not source.content.large_objects:
         return ()
     options = (*schema.large_objects_options(plan.tools), f"--snapshot={source.name}")
-    entries = describe.described(
+    described = describe.described(
         *(plan.source, HERE, plan.tools), encoding=plan.origin.encoding, options=options
     )
-    return tuple(entries)
+    # grants on a language are in every archive
+    return tuple(entry for entry in described if is_large(entry))
 
 
 @contextmanager

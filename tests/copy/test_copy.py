@@ -374,3 +374,16 @@ def test_jobs_of_pg_cron_stay_where_they_are(
         assert cluster18.value("SELECT count(*) FROM t", target.database) == 1
     finally:
         cluster18.execute("ALTER ROLE postgres RESET extension_control_path")
+
+
+def test_grants_on_a_language_are_counted_once_beside_large_objects(
+    cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    source, target = pair(cluster, cluster, fresh_database)
+    cluster.psql(
+        source.database,
+        "REVOKE ALL ON LANGUAGE plpgsql FROM PUBLIC; SELECT lo_from_bytea(4711, 'x');",
+    )
+    copied(source, target)
+    assert text(cluster, target.database) == text(cluster, source.database)
+    assert cluster.value("SELECT lo_get(4711)", target.database).tobytes() == b"x"

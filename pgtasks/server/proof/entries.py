@@ -54,7 +54,7 @@ def record(entries: Iterable[Entry]) -> tuple[Recorded, ...]:
     """Return the entries of an archive for a proof, all that pg_restore would restore."""
     rows, large = [], dict[str, list[str]]()
     for entry in entries:
-        if _is_large(entry):
+        if is_large(entry):
             line = f"{entry.namespace}\0{entry.tag}\0{entry.owner}\0{entry.digest}"
             large.setdefault(entry.desc, []).append(line)
         else:
@@ -117,7 +117,7 @@ def _inside(entries: Iterable[Entry], access: Access) -> Iterator[tuple[Key, str
     for entry in entries:
         if _is_left_out(entry, access):
             continue
-        if _is_large(entry):
+        if is_large(entry):
             large.append(entry)
             continue
         digest = _unordered(entry) if entry.desc == "ACL" else entry.digest
@@ -140,7 +140,7 @@ def _is_left_out(entry: Entry, access: Access) -> bool:
 
 def is_inside(entry: Entry) -> bool:
     """Return whether an entry makes something of the schema: no rows, no owner, no grant."""
-    return not (_is_left_out(entry, _SCHEMA_ALONE) or _is_large(entry))
+    return not (_is_left_out(entry, _SCHEMA_ALONE) or is_large(entry))
 
 
 def _unordered(entry: Entry) -> str:
@@ -148,7 +148,8 @@ def _unordered(entry: Entry) -> str:
     return hashlib.sha256(b"\n".join(sorted(entry.definition.splitlines()))).hexdigest()[:32]
 
 
-def _is_large(entry: Entry) -> bool:
+def is_large(entry: Entry) -> bool:
+    """Return whether an entry makes a large object, or is its grants, comment or label."""
     return entry.desc in _LARGE or (
         entry.desc in _ABOUT and re.match(r"LARGE OBJECTS? \d", entry.tag) is not None
     )
