@@ -87,7 +87,7 @@ def create(
         begun.append(draft.id)
         boundary("backup.begun")
         env = tools.environment(reached.there, passfile, read_only=True)
-        env["PGOPTIONS"] += connection.without_event_triggers(target)
+        env["PGOPTIONS"] += connection.of_programs(target)
         with _globals(job, env, draft.path) as finish_globals:
             dumped = _dumped(job, env, draft, console)
             warnings = [*options.said, *dumped.warnings, *finish_globals()]

@@ -121,12 +121,11 @@ class Load:
 
         Without synchronous_commit: the commit of the swap flushes everything before it.
         """
-        settings = dict.fromkeys(("statement_timeout", "lock_timeout"), "0")
-        settings |= dict.fromkeys(("synchronous_commit", "default_transaction_read_only"), "off")
+        settings = dict.fromkeys(("synchronous_commit", "default_transaction_read_only"), "off")
         if self.target.role:
             settings["role"] = self.target.role
         own = filter(None, (env.get("PGOPTIONS"), session.joined(settings)))
-        options = " ".join(own) + connection.without_event_triggers(self.target)
+        options = " ".join(own) + connection.of_programs(self.target)
         env = {**env, "PGOPTIONS": options}
         if self.encoding == "SQL_ASCII":  # whose names may be invalid in any other
             env["PGCLIENTENCODING"] = "SQL_ASCII"

@@ -265,7 +265,7 @@ def _dumping(plan: CopyPlan, name: str, path: Path, words: DumpLog) -> Iterator[
 def environment(plan: CopyPlan, passfile: str) -> dict[str, str]:
     """Return the environment of a pg_dump of the source, whose sessions are read-only."""
     env = tools.environment(HERE.view(plan.source), passfile, read_only=True)
-    env["PGOPTIONS"] += connection.without_event_triggers(plan.source)
+    env["PGOPTIONS"] += connection.of_programs(plan.source)
     return env
 
 

@@ -143,9 +143,14 @@ def switches_event_triggers_off(target: Target) -> bool:
     return _switches_off.get(_address(target), False)
 
 
-def without_event_triggers(target: Target) -> str:
-    """Return the PGOPTIONS that keep event triggers from firing, if the role may set them."""
-    return _NO_EVENT_TRIGGERS if switches_event_triggers_off(target) else ""
+def of_programs(target: Target) -> str:
+    """Return the PGOPTIONS, after a space, of programs that read or load a database.
+
+    The settings of the role and the database do not change what they do, and event triggers do not
+    fire if the role may switch them off.
+    """
+    off = _NO_EVENT_TRIGGERS if switches_event_triggers_off(target) else ""
+    return f" {sessions.joined(sessions.OF_PROGRAMS)}{off}"
 
 
 @contextmanager

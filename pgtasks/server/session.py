@@ -45,6 +45,20 @@ _PINNED = {
 _NO_TIMEOUTS = dict.fromkeys(
     ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"), "0"
 )
+# What a role or a database may have, and what would change or end what pg_dump prints or pg_restore
+# loads: the programs set the others themselves.
+OF_PROGRAMS: Mapping[str, str] = {
+    **_NO_TIMEOUTS,
+    "idle_session_timeout": "0",
+    "exit_on_error": "off",
+    **{
+        name: _PINNED[name]
+        for name in (
+            *("quote_all_identifiers", "standard_conforming_strings", "transform_null_equals"),
+            *("array_nulls", "default_transaction_isolation", "default_transaction_deferrable"),
+        )
+    },
+}
 # the first release of each major version with restrict_nonsystem_relation_kind (CVE-2024-7348)
 _GUARDS = (140013, 150008, 160004, 170000, 180000)
 _LENIENT = "pgtasks_utf8"  # the codec for names that are not valid UTF-8

@@ -174,3 +174,33 @@ def test_what_a_parent_has_does_not_act_on_rows_that_are_loaded(
     assert "proven in" in done.stderr
     cluster.execute("INSERT INTO part VALUES (1, 'new')", database)
     assert cluster.value("SELECT count(*) FROM part WHERE v = 'changed'", database) == 1
+
+
+HOSTILE = {
+    **dict.fromkeys(("quote_all_identifiers", "transform_null_equals", "exit_on_error"), "on"),
+    **dict.fromkeys(("array_nulls", "standard_conforming_strings"), "off"),
+    "default_transaction_isolation": "serializable",
+    "idle_session_timeout": "200",
+}
+
+
+def test_settings_of_the_database_do_not_change_what_is_loaded(
+    cluster: Cluster, database: str, project: Path, inv: Any
+) -> None:
+    cluster.psql(
+        database,
+        r"""
+        CREATE TABLE odd (a int[], t text DEFAULT 'a\b');
+        INSERT INTO odd VALUES ('{1,NULL}');
+        CREATE VIEW empty AS SELECT * FROM odd WHERE a = NULL;
+        CREATE FUNCTION twice(x text DEFAULT 'q\') RETURNS text LANGUAGE sql AS $$ SELECT x || x $$;
+        """,
+    )
+    for name, value in HOSTILE.items():
+        cluster.execute(f"ALTER DATABASE \"{database}\" SET {name} TO '{value}'")
+    assert inv("db.backup").returncode == 0
+    done = inv("db.restore")
+    assert done.returncode == 0, done.stderr
+    assert "proven in" in done.stderr
+    assert "printed differently" not in done.stderr
+    assert cluster.value("SELECT count(*) FROM empty", database) == 0

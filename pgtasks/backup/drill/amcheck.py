@@ -13,7 +13,7 @@ from pgtasks.errors import Failed
 from pgtasks.host import tools
 from pgtasks.host.base import Command, Host
 from pgtasks.host.pipeline import Pipeline
-from pgtasks.server import connection, session
+from pgtasks.server import connection
 from pgtasks.settings.target import Target
 
 _CORRUPT = 2  # exit code of pg_amcheck that found something
@@ -102,6 +102,4 @@ def _run(program: str, host: Host, target: Target, jobs: int) -> Checked:
 
 def _environment(target: Target, host: Host, passfile: str) -> dict[str, str]:
     env = tools.environment(host.view(target), passfile)
-    settings = session.joined(dict.fromkeys(("statement_timeout", "lock_timeout"), "0"))
-    own = filter(None, (env.get("PGOPTIONS"), settings))
-    return {**env, "PGOPTIONS": " ".join(own) + connection.without_event_triggers(target)}
+    return {**env, "PGOPTIONS": f"{env.get('PGOPTIONS', '')}{connection.of_programs(target)}"}

@@ -378,13 +378,12 @@ def load_command(plan: RestorePlan, argv: tuple[str, ...], env: Mapping[str, str
 
     The commit of the swap flushes everything before it.
     """
-    settings = dict.fromkeys(("statement_timeout", "lock_timeout"), "0")
-    settings |= dict.fromkeys(("synchronous_commit", "default_transaction_read_only"), "off")
+    settings = dict.fromkeys(("synchronous_commit", "default_transaction_read_only"), "off")
     if plan.rights.role:
         settings["role"] = plan.rights.role
     # those of the backup exist by the time that its statistics are gathered
     own = filter(None, (env.get("PGOPTIONS"), session.joined(settings)))
-    options = " ".join(own) + connection.without_event_triggers(plan.loading)
+    options = " ".join(own) + connection.of_programs(plan.loading)
     env = {**env, "PGOPTIONS": options}
     if plan.facts.encoding == "SQL_ASCII":  # whose names may be invalid in any other
         env["PGCLIENTENCODING"] = "SQL_ASCII"

@@ -107,7 +107,7 @@ class Relay:
     def _script(self, source_passfile: str, target_passfile: str) -> str:
         plan, view = self.plan, self.host.view
         reading = tools.environment(view(plan.source), source_passfile, read_only=True)
-        reading["PGOPTIONS"] += connection.without_event_triggers(plan.source)
+        reading["PGOPTIONS"] += connection.of_programs(plan.source)
         writing = tools.environment(view(plan.loading), target_passfile)
         return _PIPED.format(
             source=self._command(reading),

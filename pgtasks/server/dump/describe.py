@@ -39,9 +39,7 @@ def describing(
         env = tools.environment(host.view(target), passfile, read_only=True)
         role = {"role": target.role} if target.role else {}
         settings = (env["PGOPTIONS"], session.joined(role))
-        env["PGOPTIONS"] = " ".join(filter(None, settings)) + connection.without_event_triggers(
-            target
-        )
+        env["PGOPTIONS"] = " ".join(filter(None, settings)) + connection.of_programs(target)
         command = Command((*argv(toolset, target.database, encoding=encoding), *options), env)
         reader, writer = os.pipe()
         results: queue.SimpleQueue[list[Entry] | Failed] = queue.SimpleQueue()

@@ -64,11 +64,10 @@ def _acting_on_others(entries: Sequence[Entry]) -> Iterator[int]:
     partitioned = {table.number for table in tables if _PARTITIONED in table.definition}
     for entry in entries:
         constraint = entry.section == POST_DATA and entry.desc.endswith("CONSTRAINT")
-        if constraint and _INHERITED.fullmatch(entry.definition):
+        unchecked = constraint and _INHERITED.fullmatch(entry.definition)
+        inherited = entry.needs & partitioned or not _CREATED.match(entry.definition)
+        if unchecked or (entry.desc == "TRIGGER" and inherited):
             yield entry.number
-        elif entry.desc == "TRIGGER":
-            if entry.needs & partitioned or not _CREATED.match(entry.definition):
-                yield entry.number
 
 
 def _attaching(entries: Sequence[Entry]) -> list[Pass]:
