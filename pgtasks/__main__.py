@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pgtasks
@@ -13,11 +14,12 @@ from pgtasks.errors import Failed, Interrupted, PgtasksError, Refused
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = _parser()
-    options = parser.parse_args(argv)
-    if options.command is None:
+    options, unknown = parser.parse_known_args(argv)
+    if options.command is None and not unknown:
         parser.print_help(sys.stderr)
         return Refused.exit_code
     try:
+        _refuse(unknown)
         from pgtasks.cli.init import init
 
         init(Path.cwd(), write=options.write)
@@ -31,6 +33,16 @@ def main(argv: list[str] | None = None) -> int:
         _say("interrupted")
         return Interrupted.exit_code
     return 0
+
+
+def _refuse(unknown: Sequence[str]) -> None:
+    if unknown:
+        from pgtasks.settings import fields
+
+        word = unknown[0]
+        raise Refused(
+            f"{word!r} is no argument of init, {fields.meant(word, ('--write', '--help'))}"
+        )
 
 
 def _say(message: str) -> None:

@@ -32,6 +32,8 @@ def init(root: Path, *, write: bool = False) -> None:
         report.data("nothing was written")
         return
     _write(made, root)
+    if made.files:
+        report.say(f"wrote {report.plural(len(made.files), 'file')}, and changed none")
     _show(made.next_steps(), needed=False)
 
 

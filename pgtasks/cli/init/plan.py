@@ -17,11 +17,13 @@ ns = pgtasks.namespace(__file__)
 """
 _EXECUTOR = "pgtasks.cli.executor.TaskExecutor"
 _PROD = """\
-# Copy to prod.yaml and fill in. No secret belongs here: the password stands in prod.env beside it
-# (DATABASE_PASSWORD=..., mode 0600, ignored by git), in ~/.pgpass, or comes from a
-# password_command. Check with `inv env.check --env prod`.
+# Copy this file to prod.yaml and fill it in: `inv env.check --env prod`
+# checks it. No secret belongs here. The password is in prod.env beside it
+# (DATABASE_PASSWORD=..., mode 0600, ignored by git), in ~/.pgpass, or is
+# printed by a program (password_command).
 protected: true
-# where the server listens on its own machine alone, log in there: host is then what that one sees
+# If the server listens on its own machine alone, say how to log in there;
+# `host` is then the server's address as that machine sees it (localhost).
 # ssh: deploy@db1.example.com
 host: db1.example.com
 database: {database}
