@@ -195,7 +195,7 @@ def test_a_reader_that_leaves_is_no_traceback(fast: Path) -> None:
         if code:
             assert said == "error: nothing was written: the plan was not read to its end\n"
             assert contents(fast) == before
-    assert said == ""
+    assert said == "wrote 6 files, and changed none\n"
     assert (fast / "tasks.py").exists()
 
 
@@ -427,3 +427,20 @@ def test_the_command_line_explains_itself() -> None:
     done = subprocess.run(INIT[:3], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert "add the missing files to a project" in done.stderr
+
+
+def test_a_mistyped_flag_is_one_line(tmp_path: Path) -> None:
+    done = init(tmp_path, "--wrte")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: '--wrte' is no argument of init, did you mean '--write', known: --write, --help\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_it_writes_is_said_and_fits_a_terminal(tmp_path: Path) -> None:
+    done = init(tmp_path, "--write")
+    assert done.stderr == "wrote 6 files, and changed none\n"
+    files = contents(tmp_path)
+    assert len(files) == 6
+    assert max(len(line) for text in files.values() for line in text.splitlines()) < 76
