@@ -56,7 +56,7 @@ from depots import (  # noqa: F401
 )
 from network import db1, db2, db18, jump, network  # noqa: F401  fixtures, see network.py
 from offices import office, office_clinic  # noqa: F401  fixtures, see offices.py
-from paths import TEMPORARY
+from paths import HOMES, TEMPORARY
 from progress import Progress
 from projects import make_project, put_stamp
 from restores import plain_owner  # noqa: F401
@@ -114,6 +114,7 @@ def pytest_configure(config: pytest.Config) -> None:
         # a background job of a script ignores it, and what a test starts would inherit that
         signal.signal(signal.SIGINT, signal.default_int_handler)
     _clear(os.environ)
+    home.PLACES = (HOMES, *home.PLACES)
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(TEMPORARY))  # where tmp_path is
     if not hasattr(config, "workerinput"):  # one for all processes of the run
         config.pluginmanager.register(Canaries())
@@ -182,7 +183,9 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ) as folder:
         home, temporary = Path(folder, "h"), Path(folder, "t")
         home.mkdir()
-        temporary.mkdir(0o700)
+        Path(folder).chmod(0o711)  # servers of root's have another account, which may pass here
+        temporary.mkdir()
+        temporary.chmod(0o711)
         monkeypatch.setenv("HOME", str(home))
         monkeypatch.setenv("TMPDIR", str(temporary))
         monkeypatch.setattr(tempfile, "tempdir", str(temporary))

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -29,7 +30,7 @@ from pgtasks.backup.drill.assertions import Assertion
 from pgtasks.backup.store.backup import Backup
 from pgtasks.errors import Refused, VersionMismatch
 from pgtasks.report import boundaries
-from pgtasks.server.embedded import Binaries
+from pgtasks.server.embedded import Binaries, temporary
 
 Inv = Callable[..., Any]
 OWNER, OTHER, ODD = "drill_owner", "drill_other", "odd 🐘 role"
@@ -146,6 +147,22 @@ def test_all_owners_and_grants_are_proven_on_a_throw_away_server(
     line = journal(project)
     assert (line["task"], line["result"]) == ("backup.drill", "done")
     assert line["details"]["recovery_seconds"] == checks.recovery
+
+
+def test_a_folder_for_temporary_files_that_no_server_can_be_in(
+    project: Path, start_inv: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root, one of mode 0700; for anybody, one whose path leaves no room for a socket's."""
+    usual = Path(os.environ["TMPDIR"])
+    assert place._within() == str(usual)
+    unfit = usual / ("closed" if os.geteuid() == 0 else "long" * 20)
+    unfit.mkdir(mode=0o700)
+    monkeypatch.setattr(tempfile, "tempdir", str(unfit))
+    assert place._within() == temporary.SHORT
+    process = start_inv("backup.drill", env={"TMPDIR": str(unfit)})
+    stdout, stderr = process.communicate(timeout=60)
+    assert "passed: 2 of 2 tables identical" in stdout, stderr
+    assert_nothing_is_left(process.pid)
 
 
 def test_the_server_of_another_environment_takes_it_without_owners(
@@ -349,7 +366,7 @@ def test_pg_amcheck_finds_an_index_out_of_order(
     cluster15.drop(name)
     cluster15.execute(f"DROP ROLE {OWNER}")
     process = halted(start_inv, "drill.asserted", "backup.drill", cwd=project)
-    (socket,) = Path("/tmp").glob(f"pgtasks-run-{process.pid}-*/s")
+    (socket,) = Path(os.environ["TMPDIR"]).glob(f"pgtasks-run-{process.pid}-*/s")
     with psycopg2.connect(host=str(socket), user=place.SUPERUSER, dbname="postgres") as conn:
         cursor = conn.cursor()
         cursor.execute("SELECT datname FROM pg_database WHERE datname LIKE 'drill\\_\\_new%'")

@@ -15,6 +15,7 @@ import socket
 import sys
 import termios
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 _PACKAGES = ("pgtasks", "invoke", "fabric", "paramiko", "sqlalchemy", "alembic", "postgast", "rich")
@@ -107,6 +108,28 @@ def _load() -> None:
             for each in pkgutil.walk_packages(module.__path__, f"{package}."):
                 if not each.name.endswith("__main__"):
                     importlib.import_module(each.name)
+    _load_tasks()
+
+
+def _load_tasks() -> None:
+    """Load the built-in tasks; forks take them as they are, and load those of a project."""
+    from pgtasks.cli import tree
+
+    load, folder = tree._loaded, tree._builtin_folder()
+    modules = {path: load(path, folder, own=False) for path in tree._files(folder)}
+
+    def loaded(path: Path, within: Path, *, own: bool) -> ModuleType:
+        known = None if own else modules.get(path)
+        return known or load(path, within, own=own)
+
+    tree._loaded = loaded
+
+
+def _put_homes(place: Path) -> None:
+    """Let the embedded servers of root have their data below a folder first."""
+    from pgtasks.server.embedded import home
+
+    home.PLACES = (place, *home.PLACES)
 
 
 class _Exit:
@@ -137,11 +160,12 @@ class _Exit:
             os._exit(self.code)
 
 
-def _main(descriptor: int) -> None:
+def _main(descriptor: int, homes: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest, which then closes
     sys.path.pop(0)  # this folder: a project's module may have the name of one of these
     at_end = _Exit()
     _load()
+    _put_homes(homes)
     gc.collect()
     gc.freeze()  # so that forks share the pages of what is loaded
     _forks(socket.socket(fileno=descriptor))
@@ -150,4 +174,4 @@ def _main(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    _main(int(sys.argv[1]))
+    _main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -27,3 +27,4 @@ def _temporary() -> Path:
 
 
 TEMPORARY = _temporary()
+HOMES = TEMPORARY / "pgtasks-homes"  # of embedded servers of root, see server/embedded/home.py

@@ -27,8 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import asking
+from paths import HOMES
 
 INV = Path(sys.executable).parent / "inv"
+_FORKING = Path(__file__).with_name("forking.py")
 _AT_START = ("PYTHON", "LC_", "LANG", "LD_")  # variables that a Python or its loader reads first
 _GONE = 10.0  # seconds until the process that forks must have ended
 _ROOM = 1024**2  # bytes for a request on its way: words and variables
@@ -106,7 +108,7 @@ class Prefork:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("forking.py"), str(theirs.fileno())],
+                [sys.executable, _FORKING, str(theirs.fileno()), HOMES],
                 # pipes, as those of the forks: Python's streams know what they were opened on
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
