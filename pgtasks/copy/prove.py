@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 
 from pgtasks.copy.loaded import Loaded
 from pgtasks.copy.plan import CopyPlan
@@ -13,10 +12,9 @@ from pgtasks.host.local import HERE
 from pgtasks.report import Progress, plural
 from pgtasks.server import proof as proofs
 from pgtasks.server.dump import describe
-from pgtasks.server.proof import Comparison, Proof, entries
+from pgtasks.server.proof import Comparison, entries
 from pgtasks.server.proof.difference import Difference
 from pgtasks.server.proof.entries import Access
-from pgtasks.server.proof.model import TableProof
 from pgtasks.server.proof.scope import Content
 from pgtasks.server.proof.toc import Entry
 
@@ -59,7 +57,7 @@ def prove(
             narrow=plan.carried.of_result if plan.carried else _all,
             progress=progress,
         )
-        expected, actual = (joined(each, loaded.routed) for each in (loaded.proof, actual))
+        expected, actual = (proofs.joined(each, loaded.routed) for each in (loaded.proof, actual))
         comparison = proofs.compare(expected, actual)
         described = built()
     if isinstance(described, Failed):
@@ -72,24 +70,6 @@ def prove(
 
 def _all(content: Content) -> Content:
     return content
-
-
-def joined(proof: Proof, routed: Mapping[str, tuple[str, str]]) -> Proof:
-    """Return a proof with the rows of some partitions counted under their partitioned table.
-
-    A fingerprint is a sum, so that of a whole is the sum of those of its parts.
-    """
-    wholes: dict[tuple[str, str], TableProof] = {}
-    others = []
-    for table in proof.tables:
-        if (name := routed.get(str(table))) is None:
-            others.append(table)
-            continue
-        whole = wholes.get(name, TableProof(*name, 0, "0"))
-        fingerprint = str(Decimal(whole.fingerprint) + Decimal(table.fingerprint))
-        wholes[name] = replace(whole, rows=whole.rows + table.rows, fingerprint=fingerprint)
-    computed = {name: each for name, each in proof.computed.items() if name not in routed}
-    return replace(proof, tables=(*others, *wholes.values()), computed=computed)
 
 
 def compare_schema(

@@ -120,7 +120,9 @@ def prove(
             progress=progress,
             early=early,
         )
-        comparison = proofs.compare(expected_of(plan, expected), actual)
+        routed = entries.routed(plan.archive)
+        both = (proofs.joined(each, routed) for each in (expected_of(plan, expected), actual))
+        comparison = proofs.compare(*both)
         schema = _schema(plan, archive, built(), scratch)
     differences = accepted(
         (*_altered(expected, plan.archive), *comparison.differences, *schema.differences),

@@ -14,8 +14,11 @@ compare      compare two proofs
 difference   differences by name, and their acceptance
 """
 
-from pgtasks.server.proof.compare import Comparison, compare
+from pgtasks.server.proof.compare import Comparison, compare, joined
 from pgtasks.server.proof.model import Proof, SequenceProof, TableProof, Unproven
 from pgtasks.server.proof.take import take
 
-__all__ = ["Comparison", "Proof", "SequenceProof", "TableProof", "Unproven", "compare", "take"]
+__all__ = [
+    *("Comparison", "Proof", "SequenceProof", "TableProof", "Unproven"),
+    *("compare", "joined", "take"),
+]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from pgtasks.report import count, plural
 from pgtasks.server.proof.difference import Difference
@@ -53,6 +54,24 @@ def compare(expected: Proof, actual: Proof) -> Comparison:
         identical_tables=_identical_tables(expected, actual),
         rows=expected.rows,
     )
+
+
+def joined(proof: Proof, routed: Mapping[str, tuple[str, str]]) -> Proof:
+    """Return a proof with the rows of some partitions counted under their partitioned table.
+
+    A fingerprint is a sum, so that of a whole is the sum of those of its parts.
+    """
+    wholes: dict[tuple[str, str], TableProof] = {}
+    others = []
+    for table in proof.tables:
+        if (name := routed.get(str(table))) is None:
+            others.append(table)
+            continue
+        whole = wholes.get(name, TableProof(*name, 0, "0"))
+        fingerprint = str(Decimal(whole.fingerprint) + Decimal(table.fingerprint))
+        wholes[name] = replace(whole, rows=whole.rows + table.rows, fingerprint=fingerprint)
+    computed = {name: each for name, each in proof.computed.items() if name not in routed}
+    return replace(proof, tables=(*others, *wholes.values()), computed=computed)
 
 
 def _unproven(*proofs: Proof) -> set[str]:

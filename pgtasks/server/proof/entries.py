@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from pgtasks.server.proof.difference import Difference
 from pgtasks.server.proof.toc import Entry
-from pgtasks.server.quoting import qualified, quoted
+from pgtasks.server.quoting import from_bytes, parted, qualified, quoted
 
 Key = tuple[str, str, str]
 Group = Counter[tuple[str, str]]  # owner and digest of the entries of one key
@@ -36,6 +36,7 @@ _NOT_OWNED = (
     *("PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA"),
 )
 _ALL_LARGE = "LARGE OBJECTS"  # the tag of entries on large objects
+_BY_ROOT = b"-- load via partition root "
 _NOT_MADE = b"-- *not* "  # begins the definition of an existing object, such as schema public
 
 
@@ -136,6 +137,24 @@ def _is_left_out(entry: Entry, access: Access) -> bool:
         # it would only name the owner
         or (entry.definition.startswith(_NOT_MADE) and not access.owners)
     )
+
+
+def routed(archive: Iterable[Entry]) -> dict[str, tuple[str, str]]:
+    """Return the partitions whose rows may be in others after a load, with the table above.
+
+    pg_dump writes such rows for the partitioned table: hashes of an enum differ in each database.
+    """
+    found = {}
+    for entry in archive:
+        if entry.desc == "TABLE DATA" and entry.definition.startswith(_BY_ROOT):
+            text = from_bytes(entry.definition.removeprefix(_BY_ROOT).strip())
+            schema, name = (_unquoted(part) for part in parted(text, "."))
+            found[qualified(entry.namespace, entry.tag)] = schema, name
+    return found
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def is_inside(entry: Entry) -> bool:

@@ -30,7 +30,7 @@ from pgtasks.server import proof as proofs
 from pgtasks.server.connection import Connection
 from pgtasks.server.identity import comment_and_stamp
 from pgtasks.server.lock import Lock
-from pgtasks.server.proof import Comparison, Proof
+from pgtasks.server.proof import Comparison, Proof, entries
 from pgtasks.server.proof.difference import Difference, accepted
 from pgtasks.server.proof.scope import Content
 from pgtasks.server.proof.within import within
@@ -123,7 +123,8 @@ class _Writer:
                 narrow=lambda content: self._own(content, expected),
             )
         locking.limit(self.conn, _IDLE)
-        comparison = proofs.compare(expected, actual)
+        routed = entries.routed(self.plan.base.archive)
+        comparison = proofs.compare(*(proofs.joined(each, routed) for each in (expected, actual)))
         problem = "the loaded content differs from the backup, nothing was changed"
         return comparison, accepted(comparison.differences, self.plan.base.accept, problem)
 
