@@ -19,6 +19,12 @@ from pgtasks.server.proof.model import Proof, SequenceProof, TableProof, Unprove
 from pgtasks.server.proof.take import take
 
 __all__ = [
-    *("Comparison", "Proof", "SequenceProof", "TableProof", "Unproven"),
-    *("compare", "joined", "take"),
+    "Comparison",
+    "Proof",
+    "SequenceProof",
+    "TableProof",
+    "Unproven",
+    "compare",
+    "joined",
+    "take",
 ]
