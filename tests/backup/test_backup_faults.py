@@ -17,7 +17,7 @@ import servers
 from halting import halted
 from projects import make_project, put_stamp
 from servers import Cluster
-from waiting import meanwhile, until
+from waiting import PATIENCE, meanwhile, until
 
 from backups import SHOP, back_up_within, below, processes_with
 from pgtasks.backup.store.local import LocalStore
@@ -112,7 +112,7 @@ class TestInterrupted:
     ) -> None:
         process = halted(start_inv, step, "db.backup")
         os.killpg(process.pid, sign)
-        assert process.wait(30) == 130
+        assert process.wait(PATIENCE) == 130
         assert partials(shop / "backups") == []
         assert LocalStore(shop / "backups").list().backups == []
         assert not processes_with(str(shop / "backups"))
@@ -129,7 +129,7 @@ class TestInterrupted:
             process = start_inv("db.backup")
             until(lambda: cluster.value("SELECT count(*) FROM pg_locks WHERE NOT granted"))
             os.killpg(process.pid, signal.SIGINT)
-            assert process.wait(30) == 130
+            assert process.wait(PATIENCE) == 130
             until(lambda: not cluster.value("SELECT count(*) FROM pg_locks WHERE NOT granted"))
         blocker.close()
         assert partials(shop / "backups") == []

@@ -21,6 +21,7 @@ import pytest
 from halting import halted
 from restores import sides
 from servers import Cluster
+from waiting import PATIENCE
 
 from backups import SHOP, local_backup
 from pgtasks.backup import standing
@@ -62,7 +63,7 @@ def off(shop: Path) -> Off:
 
     def run(days: float, *args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-c", _SHIFTED, str(days), *args]
-        done = subprocess.run(argv, cwd=shop, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(argv, cwd=shop, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == code, done.stderr
         return done
 
@@ -99,7 +100,7 @@ def test_runs_of_two_clocks_lock_each_other_out(
     assert "is locked by another run" in off(AHEAD, "db.recover", code=6).stderr
     assert "is locked by another run" in off(BEHIND, *args, code=6).stderr
     os.kill(process.pid, signal.SIGUSR1)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
 
 

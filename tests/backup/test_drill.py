@@ -22,7 +22,7 @@ from restores import logins, save, sides
 from rewriting import put_json
 from schemas import EVERYTHING
 from servers import Cluster
-from waiting import until
+from waiting import PATIENCE, until
 
 from backups import local_backup, processes_with
 from pgtasks.backup.drill import assertions, due, place
@@ -132,7 +132,7 @@ def test_all_owners_and_grants_are_proven_on_a_throw_away_server(
     project: Path, start_inv: Start
 ) -> None:
     process = start_inv("backup.drill")
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, stderr
     assert "not proven" not in stdout + stderr
     assert f'left behind: ALTER ROLE "{ODD}" IN DATABASE ' in stderr
@@ -326,7 +326,7 @@ def test_a_restore_that_differs_fails_and_counts_as_proven_no_more(
     (side,) = sides(cluster18, spare)
     cluster18.execute("DELETE FROM app.pets WHERE id = 7", side)
     os.kill(process.pid, signal.SIGUSR1)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 5, stderr
     assert sides(cluster18, spare) == []
     checks = kept(project).checks
@@ -384,7 +384,7 @@ def test_pg_amcheck_finds_an_index_out_of_order(
         """)
     conn.close()
     os.kill(process.pid, signal.SIGUSR1)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 5, stderr
     assert "pg_amcheck found damage" in stderr
     assert "broken" in stdout
@@ -437,7 +437,7 @@ def test_a_killed_drill_leaves_nothing_that_is_not_swept(
 ) -> None:
     process = halted(start_inv, step, "backup.drill", "--server", "spare")
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert len(sides(cluster18, spare)) == (step != "drill.dropped")
     assert kept(project).checks.failed is None
     if step == "drill.restored":
@@ -452,7 +452,7 @@ def test_a_killed_drill_leaves_nothing_that_is_not_swept(
 def test_a_killed_drill_leaves_no_server(project: Path, inv: Inv, start_inv: Start) -> None:
     process = halted(start_inv, "drill.restored", "backup.drill")
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     until(lambda: processes_with(f"pgtasks-run-{process.pid}-") == [])
     # it needs no database, so that of the source may be gone
     done = inv("backup.drill")
@@ -463,7 +463,7 @@ def test_a_killed_drill_leaves_no_server(project: Path, inv: Inv, start_inv: Sta
 def test_an_interrupted_drill_is_no_failed_one(project: Path, start_inv: Start) -> None:
     process = halted(start_inv, "restore.loaded", "backup.drill")
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert_nothing_is_left(process.pid)
     assert kept(project).checks.failed is None
@@ -530,7 +530,7 @@ def test_an_assertion_is_bounded(
     assert len(found.rows) == 5
     assert max(map(len, found.rows)) == 1000
     monkeypatch.setattr(assertions, "SECONDS", 1)
-    assert "statement timeout" in asserted("SELECT pg_sleep(60)").fault
+    assert "statement timeout" in asserted("SELECT pg_sleep(600)").fault
 
 
 def test_any_value_can_be_a_finding(asserted: Callable[[str], assertions.Asserted]) -> None:

@@ -14,7 +14,7 @@ from matrix import matrix
 from projects import make_project, put_stamp, stamp_of
 from restores import damage, fill_as, logins, rows, save, sides
 from servers import Cluster
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.report import boundaries
 
@@ -54,7 +54,7 @@ def test_an_interrupted_restore_leaves_old_or_new(
 ) -> None:
     process = halted(start_inv, step, "db.restore", "--backup", saved)
     fault(process, cluster)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == (-signal.SIGKILL if fault is kill else 130)
     if fault is not kill:
         words = "replaced, inv db.undo takes that back" if step in _SWAPPED else "as it was"
@@ -73,7 +73,7 @@ def test_the_next_restore_heals_and_says_so(
 ) -> None:
     process = halted(start_inv, "restore.loading", "db.restore", "--backup", saved)
     kill(process, cluster)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     done = unlocked(inv, "db.restore", "--backup", saved)
     assert done.returncode == 0, done.stderr
     assert "interrupted run left half built" in done.stderr
@@ -93,7 +93,7 @@ def test_an_interrupted_undo_leaves_old_or_new(
     assert inv("db.restore", "--backup", saved).returncode == 0
     process = halted(start_inv, step, "db.undo")
     fault(process, cluster)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert rows(cluster, damaged) == (OLD if step in _SWAPPED else NEW)
     assert len(sides(cluster, damaged)) == 1
     assert unlocked(inv, "db.undo").returncode == 0
@@ -128,9 +128,9 @@ def test_pg_restore_ends_with_a_killed_run(
 ) -> None:
     process = halted(start_inv, "restore.loading", "db.restore", "--backup", saved)
     kill(process, cluster)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     query = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE %s"
-    until(lambda: not cluster.value(query, parameters=(f"pgtasks% {process.pid} %",)), seconds=20)
+    until(lambda: not cluster.value(query, parameters=(f"pgtasks% {process.pid} %",)))
 
 
 def test_recover_opens_a_database_that_refuses_connections(
@@ -172,6 +172,6 @@ def test_a_run_keeps_its_target_when_the_environment_is_switched(
     (project / "env" / "other.yaml").write_text("host: 192.0.2.1\n")
     assert inv("env.use", "other").returncode == 0
     os.kill(process.pid, signal.SIGUSR1)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert rows(cluster, damaged) == NEW

@@ -21,7 +21,7 @@ from halting import halted
 from projects import make_project, put_stamp
 from restores import logins, sides
 from servers import Cluster
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.backup.foreign import dump as dumps
 from pgtasks.backup.foreign import form as form_of
@@ -244,7 +244,7 @@ def test_a_kill_or_an_interrupt_leaves_the_old_database(
     for sign, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         run = halted(start_inv, step, "db.restore", "--backup", str(path), cwd=shop.project)
         os.kill(run.pid, sign)
-        run.communicate(timeout=60)
+        run.communicate(timeout=PATIENCE)
         assert run.returncode == code
         assert shop.cluster.value("SELECT to_regclass('people')", shop.name) is None
         assert shop.untouched == (sign is signal.SIGINT)
@@ -261,7 +261,7 @@ def test_ctrl_c_ends_a_long_statement(shop: Shop, start_inv: Any) -> None:
     sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY (%%pg_sleep(600)%%'"
     until(lambda: shop.cluster.value(sleeping) == 1)
     os.kill(run.pid, signal.SIGINT)
-    run.communicate(timeout=60)
+    run.communicate(timeout=PATIENCE)
     assert run.returncode == 130
     assert shop.untouched
 
@@ -274,7 +274,7 @@ def test_ctrl_c_ends_a_long_copy(shop: Shop, start_inv: Any) -> None:
     copying = "SELECT count(*) FROM pg_stat_progress_copy WHERE tuples_processed > 10000"
     until(lambda: shop.cluster.value(copying) == 1)
     os.kill(run.pid, signal.SIGINT)
-    _, said = run.communicate(timeout=60)
+    _, said = run.communicate(timeout=PATIENCE)
     assert run.returncode == 130, said
     assert shop.untouched
 

@@ -23,7 +23,7 @@ from restores import logins, save, sides
 from schemas import tool
 from servers import Cluster
 from test_only_table import SHOP, dumped
-from waiting import until
+from waiting import PATIENCE, until
 
 from backups import local_backup
 from pgtasks.backup.restore import RestoreOptions
@@ -301,7 +301,7 @@ def test_what_depends_is_looked_at_again_under_the_lock(
     cluster.execute("CREATE VIEW late AS SELECT other FROM bill", database)
     before = dumped(cluster, database)
     os.kill(process.pid, signal.SIGUSR1)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, said
     assert "altered since the plan, nothing was changed" in said
     assert dumped(cluster, database) == before
@@ -437,7 +437,7 @@ def test_an_interrupted_run_leaves_old_or_new(
     words = ("db.restore", "--backup", saved[0], "--in-place", "--yes")
     process = halted(start_inv, step, *words)
     fault(process, cluster)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == (-signal.SIGKILL if fault is kill else 130), said
     committed = step == "in-place.committed"
     if fault is not kill:

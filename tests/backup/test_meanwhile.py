@@ -13,6 +13,7 @@ from facts import facts
 from halting import halted
 from restores import logins, save, sides
 from servers import Cluster
+from waiting import PATIENCE
 
 from backups import SHOP
 
@@ -55,7 +56,7 @@ def test_it_is_said_and_the_old_one_stays(
     process = halted(start_inv, step, *args)
     cluster.execute(statement, database)
     os.kill(process.pid, signal.SIGUSR1)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode in (1, 2), (stdout, stderr)
     assert word in stderr, stderr
     assert "Traceback" not in stderr

@@ -19,6 +19,7 @@ from projects import make_project, put_stamp
 from psycopg2 import sql
 from restores import logins, save, sides
 from servers import Cluster
+from waiting import PATIENCE
 
 from pgtasks.backup.store.local import LocalStore
 from pgtasks.report import boundaries
@@ -370,7 +371,7 @@ def test_an_interrupted_run_leaves_old_or_new(
     words = ("--backup", saved, "--only-table", "public.bill", "--yes")
     process = halted(start_inv, step, "db.restore", *words)
     fault(process, cluster)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == (-signal.SIGKILL if fault is kill else 130), said
     if fault is not kill:
         state = "are restored" if step in _NEW else "are as they were"
@@ -393,7 +394,7 @@ def test_a_damaged_row_is_found_before_the_commit(
     (side,) = sides(cluster, live)
     cluster.execute("UPDATE bill SET total = 99 WHERE id = 200", side)
     os.kill(process.pid, signal.SIGUSR1)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 5, said
     assert "table public.bill: 300 rows as expected, but their content differs" in said
     assert dumped(cluster, live) == before
@@ -407,7 +408,7 @@ def test_a_table_that_changes_after_the_plan(
     cluster.execute(sql.SQL('ALTER TABLE egg DROP CONSTRAINT "it\'s laid"'), live)
     before = dumped(cluster, live)
     os.kill(process.pid, signal.SIGUSR1)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, said
     assert "altered since the plan, nothing was changed" in said
     assert dumped(cluster, live) == before
@@ -637,7 +638,7 @@ def test_a_deferred_key_and_a_stopped_run(
     )
     assert cluster.value(query, parameters=(live,)) == 1
     kill(process, cluster)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     healed = unlocked(inv, "db.recover")
     assert healed.returncode == 0, healed.stderr
     assert dumped(cluster, live) == before

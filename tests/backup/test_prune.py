@@ -20,6 +20,7 @@ from manifests import PLAIN, whole
 from projects import make_project
 from servers import Cluster
 from terminal import answer
+from waiting import PATIENCE
 
 from backups import SHOP, make
 from pgtasks.backup.format import manifest
@@ -644,7 +645,7 @@ class TestBeside:
         [backup] = store.list().backups
         self.drop(backup)
         os.kill(process.pid, signal.SIGUSR1)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=PATIENCE)
         assert process.returncode == 1, said
         assert f"backup {backup.id} is not there any more" in said
         assert cluster.value("SELECT count(*) FROM orders", database=database) == 1000
@@ -681,7 +682,7 @@ def test_two_prunes_with_other_rules_leave_what_each_must_keep(
     assert done.returncode == 6
     assert "another run keeps or drops backups in" in done.stderr
     os.kill(process.pid, signal.SIGUSR1)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert ids(site) == set(made[:2])
     shutil.rmtree(site / HOME / ".trash")
     assert inv("backup.prune", "--yes", cwd=site).returncode == 0

@@ -16,7 +16,7 @@ from depots import ODD, make_there
 from halting import halted
 from hosts import DatabaseHost
 from manifests import PLAIN, fill, whole
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.backup.format import manifest
 from pgtasks.backup.format.retention import Retention
@@ -404,7 +404,7 @@ class TestKilled:
         with db1.cut():
             db1.quiet()
             os.kill(process.pid, signal.SIGUSR1)
-            assert process.wait(60) == 4
+            assert process.wait(PATIENCE) == 4
         assert site.ids == set(made)
         until(lambda: self.went_on(inv, shop_project))
         assert (site.ids, site.trash) == (set(made[:2]), set(made[2:]))

@@ -30,7 +30,7 @@ from depots import (
 from halting import halted
 from hosts import DatabaseHost
 from servers import Cluster
-from waiting import until
+from waiting import PATIENCE, until
 
 from backups import SHOP, back_up_within, below, differences, make, restored
 from pgtasks.backup import create
@@ -433,7 +433,7 @@ class TestEnded:
             dump = "backups/field/*/.*.partial/dump.pgdump"
             until(lambda: sum(path.stat().st_size for path in big.glob(dump)) > 200_000)
             with db1.cut():
-                assert process.wait(60) == 4
+                assert process.wait(PATIENCE) == 4
                 assert "no answer in 5 s, the line is cut" in process.stderr.read()
                 db1.quiet()
         assert left_here(big) == []
@@ -463,7 +463,7 @@ class TestEnded:
             with db1.cut():
                 db1.quiet()  # the silence is over
                 os.kill(process.pid, signal.SIGUSR1)
-                assert process.wait(60) == (0 if words == ("db.backup",) else 4)
+                assert process.wait(PATIENCE) == (0 if words == ("db.backup",) else 4)
         else:
             process.kill()
             process.wait()
@@ -477,7 +477,7 @@ class TestEnded:
         process = halted(start_inv, step, "db.backup", "--on-host", cwd=shop_project)
         assert any(name.endswith(".partial") for name in everything(db1))
         os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(60) == 130
+        assert process.wait(PATIENCE) == 130
         assert everything(db1) == []  # by the run itself, not by the next one
         db1.quiet()
 

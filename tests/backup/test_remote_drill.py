@@ -17,7 +17,7 @@ from projects import make_project, put_stamp
 from remains import left
 from restores import logins, save, sides
 from servers import Cluster
-from waiting import until
+from waiting import PATIENCE, until
 
 from backups import SHOP, local_backup, processes_with
 
@@ -72,7 +72,7 @@ def test_a_killed_drill_on_a_host_is_swept_by_recover(
 ) -> None:
     process = halted(start_inv, "restore.loaded", "backup.drill", "--server", "far")
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert len(sides(db1.cluster, far)) == 1
     done = unlocked(inv, "db.recover", "--env", "far")
     assert done.returncode == 0, done.stderr
@@ -88,7 +88,7 @@ def test_a_killed_drill_of_a_fetched_backup_is_swept_by_the_next(
     made = json.loads(inv("db.backup", "--env", "far", "--on-host", "--json").stdout)["id"]
     process = halted(start_inv, "drill.fetched", "backup.drill", "--env", "far")
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     home = project / "backups" / "far" / far
     assert [path.name.startswith(f".{made}-") for path in home.iterdir()] == [True]
     until(lambda: processes_with(f"pgtasks-run-{process.pid}-") == [])

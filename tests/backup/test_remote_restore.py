@@ -23,7 +23,7 @@ from remains import clear, left
 from restores import damage, fill, rows, save, sides
 from servers import Cluster
 from sessions import SILENCE, alive_of_ours, sessions
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.report import boundaries
 
@@ -282,7 +282,7 @@ def test_an_interrupted_restore_leaves_old_or_new(
 
     process = halted(start_inv, step, "db.restore", "--backup", here(shop), cwd=shop)
     with fault(process, db1):
-        _, said = process.communicate(timeout=90)
+        _, said = process.communicate(timeout=PATIENCE)
         until(lambda: not alive_of_ours(db1), lambda: f"{alive_of_ours(db1)}")
         until(lambda: not sessions(db1), lambda: sessions(db1))
         assert left(db1) == []
@@ -302,7 +302,7 @@ def test_the_next_restore_heals_and_says_so(
 ) -> None:
     process = halted(start_inv, "restore.loading", "db.restore", "--backup", here(shop), cwd=shop)
     with kill(process, db1):
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
     db1.quiet()
     left_here = f"pgtasks-*{process.pid}-*"
     assert list(Path(tempfile.gettempdir()).glob(left_here))
@@ -320,7 +320,7 @@ def test_a_server_that_restarts_replaces_nothing(
     process = halted(start_inv, step, "db.restore", "--backup", here(shop), cwd=shop)
     with db1.stop_server():
         os.kill(process.pid, signal.SIGUSR1)
-        _, said = process.communicate(timeout=90)
+        _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 4, said
     assert "Traceback" not in said
     assert rows(db1.cluster, name_of(shop)) == OLD

@@ -15,6 +15,7 @@ from projects import stamp_of
 from psycopg2 import sql
 from restores import fill, rows, sides
 from servers import Cluster
+from waiting import PATIENCE
 
 from pgtasks.report import boundaries
 from pgtasks.server import stamp
@@ -135,7 +136,7 @@ def test_a_name_that_is_taken_meanwhile(
     process = halted(start_inv, "swap.ready", "db.restore", "--into", name)
     cluster.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     process.send_signal(signal.SIGUSR1)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, said
     assert "the swap was rolled back, everything is as before" in said
     assert sides(cluster, saved) == []
@@ -148,7 +149,7 @@ def test_a_kill_leaves_it_or_not(
 ) -> None:
     process = halted(start_inv, step, "db.restore", "--into", name)
     kill(process, cluster)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     healed = unlocked(inv, "db.recover")
     assert healed.returncode == 0, healed.stderr
     assert sides(cluster, saved) == []

@@ -20,7 +20,7 @@ import pytest
 from facts import facts
 from restores import save, sides
 from servers import Cluster
-from waiting import until
+from waiting import PATIENCE, until
 
 from backups import SHOP, below, processes_with
 from pgtasks.host import tempfiles
@@ -43,7 +43,7 @@ def on_a_disk(project: Path, kind: str, script: str) -> subprocess.CompletedProc
     mount = f"mount -t {kind} none backups && chmod 700 backups && {{ {script}; }}"
     argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount]
     try:
-        done = subprocess.run(argv, cwd=project, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(argv, cwd=project, capture_output=True, text=True, timeout=PATIENCE)
     except FileNotFoundError:
         pytest.skip("util-linux is not installed")
     if "unshare:" in done.stderr or "mount:" in done.stderr:
@@ -62,7 +62,7 @@ def limited(
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=120,
+        timeout=PATIENCE,
         **more,
     )
 

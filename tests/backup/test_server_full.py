@@ -17,6 +17,7 @@ from halting import halted
 from paths import TEMPORARY
 from restores import save, sides
 from servers import Cluster
+from waiting import PATIENCE
 
 from backups import SHOP
 from pgtasks.server.embedded import account
@@ -88,7 +89,7 @@ def test_a_full_disk_of_the_server_leaves_the_old_one(
     process = halted(start_inv, step, *args)
     with full(disk):
         os.kill(process.pid, signal.SIGUSR1)
-        stdout, stderr = process.communicate(timeout=120)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
         assert process.returncode == 1, (stdout, stderr)
         assert "No space left on device" in stderr
         assert "Traceback" not in stderr

@@ -24,7 +24,7 @@ from depots import (
 )
 from halting import halted
 from hosts import DatabaseHost
-from waiting import until
+from waiting import PATIENCE, until
 
 from backups import below, differences, local_backup, restored
 from pgtasks.backup.format import manifest
@@ -262,7 +262,7 @@ class TestEnded:
                 db1.quiet()
                 os.kill(process.pid, signal.SIGUSR1)
                 # what has come is whole without the line
-                assert process.wait(60) == (
+                assert process.wait(PATIENCE) == (
                     0 if (verb, step) == ("fetch", "transfer.written") else 4
                 )
         else:

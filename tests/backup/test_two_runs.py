@@ -14,6 +14,7 @@ from facts import PEOPLE
 from halting import halted
 from lives import Life
 from lives_here import life, life_owner, versions  # noqa: F401  fixtures
+from waiting import PATIENCE
 
 Start = Callable[..., Any]
 
@@ -67,7 +68,7 @@ def test_an_interrupted_run_beside_each_other_one(
         assert "Traceback" not in done.stderr, said
         life.list_is_true(str(said))
     os.kill(process.pid, signal.SIGUSR1)
-    _, told = process.communicate(timeout=120)
+    _, told = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, (said, told)
     old, new = (known for _, known in life.versions.values())
     table = {**old, **{key: new[key] for key in PEOPLE}}

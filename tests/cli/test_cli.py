@@ -15,6 +15,7 @@ import pytest
 from conftest import Inv
 from projects import make_project
 from tasktree import ROOT, TASKS
+from waiting import PATIENCE
 
 INV = Path(sys.executable).parent / "inv"
 _ANSI = "\x1b"
@@ -493,7 +494,7 @@ def test_a_signal_ends_a_run_in_order(
     assert running.stderr.readline().startswith("dev: ")
     assert running.stderr.readline() == "asleep\n"
     running.send_signal(sign)
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 130
     assert err == "tidied\nerror: interrupted\n"
     assert (json.loads(out) if as_json else out) == (
@@ -539,7 +540,7 @@ def test_ctrl_c_before_the_task_begins_ends_as_in_it(
     while running.stderr.readline() != "waits\n":
         assert running.poll() is None
     running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=PATIENCE)
     assert (running.returncode, err) == (130, "error: interrupted\n")
     assert ('"exit_code": 130' in out) == as_json
 
@@ -599,7 +600,7 @@ def test_a_run_keeps_its_target_when_the_environment_is_switched(
     assert inv("env.use", "test").returncode == 0
     (project / "env" / "dev.yaml").write_text(f"url: '{cluster.url(other)}'\n")
     (project / "go").touch()
-    assert running.communicate(timeout=30)[0] == f"dev {database}\n"
+    assert running.communicate(timeout=PATIENCE)[0] == f"dev {database}\n"
     assert inv("env.show", "--url").stdout == cluster.url(other) + "\n"
 
 

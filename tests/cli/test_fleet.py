@@ -22,7 +22,7 @@ from paths import ROOT
 from projects import make_project, put_stamp
 from servers import Cluster
 from terminal import answer
-from waiting import until
+from waiting import PATIENCE, until
 
 import pgtasks
 from pgtasks.cli import group_result, parallel
@@ -494,7 +494,7 @@ def test_no_more_than_that_many_at_once(
             now = children(running.pid)
             assert len(now) == at_once
             begun |= now
-    out, _ = running.communicate(timeout=60)
+    out, _ = running.communicate(timeout=PATIENCE)
     assert running.returncode == 0
     assert [row[0] for row in table(out).values()] == ["done"] * 3
 
@@ -512,7 +512,7 @@ def test_a_signal_ends_all_in_order(
     )
     begun = halt(running, 2)
     running.send_signal(sign)
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 130
     assert not any(map(alive, begun))
     said = json.loads(out)
@@ -567,7 +567,7 @@ def test_a_second_signal_kills_what_does_not_listen(
     assert running.stderr.readline() == "ending 2 runs; Ctrl-C once more kills them\n"
     assert all(map(alive, begun))
     running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=PATIENCE)
     assert (running.returncode, err.splitlines()[-1]) == (130, "error: interrupted")
     assert not any(map(alive, begun))
 
@@ -582,7 +582,7 @@ def test_a_run_that_is_killed_is_said(shop: Make, start_inv: Callable[..., Any])
     assert ("removed" in said[1], said[2]) == (True, "e2: halted at backup.begun\n")
     (second,) = children(running.pid)
     os.kill(second, signal.SIGUSR1)
-    out, _ = running.communicate(timeout=60)
+    out, _ = running.communicate(timeout=PATIENCE)
     assert running.returncode == 1
     assert [row[0] for row in table(out).values()] == ["failed (1)", "done"]
 

@@ -13,7 +13,7 @@ import pytest
 from halting import halted
 from servers import Cluster
 from shops import Shop, two_revisions
-from waiting import until
+from waiting import PATIENCE, until
 
 from migrations import revision
 from pgtasks.backup.store.local import LocalStore
@@ -35,7 +35,7 @@ def shop(cluster: Cluster, target: Target, project: Path) -> Shop:
 def ended(process: Any, sign: signal.Signals = signal.SIGINT) -> str:
     """Send a signal as a terminal does, and return the error that the run ends with."""
     os.killpg(process.pid, sign)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, said
     return str(said.splitlines()[-1])
 

@@ -21,7 +21,7 @@ from test_copy_task import (  # noqa: F401  fixtures, and what they need
     source,
     target_name,
 )
-from waiting import until
+from waiting import PATIENCE, until
 
 Inv = Callable[..., Any]
 _TRIALS = 40 if matrix.whole else 1
@@ -72,7 +72,7 @@ def test_an_interrupted_copy_at_a_random_moment(
     time.sleep(moment)  # the moment is what the trial is about
     if process.poll() is None:
         fault(cluster, process.pid)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=PATIENCE)
     was_old = rows(cluster, target_name) == OLD
     assert rows(cluster, target_name) == (OLD if was_old else NEW), said
     assert process.returncode != 0 or not was_old, said

@@ -22,7 +22,7 @@ from restores import damage, fill_as, logins, rows, sides
 from servers import Cluster
 from terminal import answer
 from triggers import TOUCH
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.report import boundaries
 
@@ -220,7 +220,7 @@ def test_the_second_copy_is_told_who_holds_the_target(
     assert second.returncode == 6
     assert f"db.copy, process {process.pid} of" in second.stderr
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
 
 
 def interrupt(process: subprocess.Popen[str], cluster: Cluster) -> None:
@@ -248,7 +248,7 @@ def test_an_interrupted_copy_leaves_old_or_new(
     step, way = at
     process = halted(start_inv, step, "db.copy", "qa", "dev", way)
     fault(process, cluster)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == (-signal.SIGKILL if fault is kill else 130)
     if fault is not kill:
         words = "replaced, inv db.undo takes that back" if step in _SWAPPED else "as it was"
@@ -298,7 +298,7 @@ def test_a_session_that_ends_in_the_middle_of_a_table(
         " AND query LIKE '%%large%%' AND state = 'active' AND pid <> pg_backend_pid()"
     )
     until(lambda: cluster.execute(end, parameters=(which,)))
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode in (1, 4), said
     assert "error: table public.large: " in said
     assert re.search("ended the (session|connection)", said), said
@@ -322,7 +322,7 @@ def test_a_signal_in_the_middle_of_a_table(
     copying = "SELECT 1 FROM pg_stat_progress_copy WHERE command = 'COPY FROM' AND datname LIKE %s"
     until(lambda: cluster.execute(copying, parameters=(f"{target_name}__new_%",)))
     os.kill(process.pid, sign)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, said
     assert said.endswith(f"error: interrupted: {target_name!r} is as it was\n"), said
     assert rows(cluster, target_name) == OLD
@@ -455,7 +455,7 @@ def test_an_interrupted_first_copy_leaves_nothing(
     (project / "env" / "dev.yaml").write_text(f"url: '{url}'\n", encoding="utf-8")
     process = halted(start_inv, step, "db.copy", "qa", "dev")
     kill(process, cluster)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert name not in cluster.databases()
     healed = unlocked(inv, "db.recover")
     assert healed.returncode == 0, healed.stderr
@@ -540,7 +540,7 @@ def test_a_killed_copy_of_one_table_leaves_the_old(
     cluster.execute("CREATE TABLE own AS SELECT 1 AS n", target_name)
     process = halted(start_inv, step, "db.copy", "qa", "dev", "--tables", "people")
     kill(process, cluster)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert rows(cluster, target_name) == OLD
     assert rows(cluster, source) == NEW
     assert until(lambda: inv("db.recover").returncode == 0)

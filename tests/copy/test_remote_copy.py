@@ -19,7 +19,7 @@ from projects import make_project, put_stamp
 from remains import clear, left
 from servers import Cluster
 from sessions import SILENCE
-from waiting import until
+from waiting import PATIENCE, until
 
 Inv = Callable[..., Any]
 ROWS = 80_000
@@ -152,7 +152,7 @@ def test_a_session_that_ends_in_the_middle_leaves_the_old_target(
         " AND query LIKE '%%large%%' AND state = 'active' AND pid <> pg_backend_pid()"
     )
     until(lambda: cluster.execute(end, parameters=(which,)))
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, said
     assert "error: table public.large: psql" in said
     assert on_one_host.rows() == 1
@@ -166,7 +166,7 @@ def test_a_lost_run_leaves_the_old_target(
         start_inv, "copy.loading", "db.copy", "qa", "dev", "--rows", cwd=on_one_host.folder
     )
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert on_one_host.rows() == 1
     again = until(
         lambda: (
@@ -230,7 +230,7 @@ def test_a_lost_connection_leaves_the_old_target(
     )
     with db1.cut():
         os.kill(process.pid, signal.SIGUSR1)
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 4, said
     assert on_one_host.rows() == 1
     healed = until(

@@ -18,7 +18,7 @@ import pytest
 import servers
 from psycopg2 import sql
 from servers import Cluster
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.copy.rows import messages, stream, wire
 from pgtasks.errors import Failed, PgtasksError, Unreachable
@@ -166,7 +166,9 @@ def test_the_end_of_a_copy_does_not_stop_a_tunnel_of_this_process(
     place = (cluster.host, cluster.port, database, cluster.superuser)
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         argv = [sys.executable, "-c", BEHIND_A_TUNNEL, *place, folder, fails, way]
-        done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            list(map(str, argv)), capture_output=True, text=True, timeout=PATIENCE
+        )
     if fails:
         assert "division by zero" in done.stderr
     else:

@@ -14,7 +14,7 @@ from projects import make_project, put_side
 from psycopg2 import sql
 from roles import as_role
 from servers import Cluster
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.database import attached
 
@@ -85,7 +85,7 @@ def subscribed(
         " WHERE database = %s AND active_pid IS NOT NULL",
         parameters=(publisher,),
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while made.slots() and time.monotonic() < deadline:
         try:
             cluster.execute(drop, parameters=(publisher,))

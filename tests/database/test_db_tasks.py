@@ -24,7 +24,7 @@ from psycopg2 import sql
 from roles import as_role
 from servers import Cluster, free_port
 from terminal import answer
-from waiting import meanwhile, until
+from waiting import PATIENCE, meanwhile, until
 
 from pgtasks.server import reach, stamp
 from pgtasks.server.lock import Lock
@@ -272,7 +272,7 @@ def test_run_waits_for_nobody_who_holds_the_lock(
     until(lambda: cluster.value(sleeping))
     assert "db.run, process " in inv("db.run", *flags).stderr
     running.send_signal(signal.SIGTERM)
-    assert running.wait(timeout=30) == 130
+    assert running.wait(timeout=PATIENCE) == 130
 
 
 def test_run_runs_files_in_order(project: Path, inv: Inv, cluster: Cluster, database: str) -> None:
@@ -393,7 +393,7 @@ def test_run_is_cancelled_on_the_server_too(
     sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%%'"
     until(lambda: cluster.value(sleeping))
     running.send_signal(signal.SIGTERM)
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 130
     left = "the statements that had ended stay, each was committed for itself"
     assert (out, err.splitlines()[-1]) == ("", f"error: interrupted: {left}")

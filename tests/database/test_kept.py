@@ -22,7 +22,7 @@ from restores import sides
 from servers import Cluster
 from swaps import prepare, swap_in
 from terminal import answer
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.database import drop
 from pgtasks.server import connection
@@ -154,7 +154,7 @@ def test_an_interrupt_says_what_is(
 ) -> None:
     process = halted(start_inv, step, "db.undo")
     interrupt(process, cluster)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert said.splitlines()[-1] == f"error: interrupted: {database!r} {words}"
 

@@ -18,7 +18,7 @@ from paths import SUPPORT
 from psycopg2 import sql
 from servers import Cluster
 from swaps import build_side, content, prepare, prepare_side, swap_in
-from waiting import meanwhile, until
+from waiting import PATIENCE, meanwhile, until
 
 from pgtasks.database import drop, forget, properties, recover, side, swap, undo
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
@@ -229,7 +229,7 @@ def lock_when_free(target: Target) -> Iterator[Lock]:
     """Take the lock as soon as the server has noticed that its holder is gone."""
     from pgtasks.errors import Locked
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             with Lock(target, "test") as lock:

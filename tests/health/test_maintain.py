@@ -13,7 +13,7 @@ from typing import Any
 import psycopg2
 import pytest
 from servers import Cluster
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.errors import Failed, Refused, Unreachable
 from pgtasks.health import maintain
@@ -179,7 +179,7 @@ def test_ctrl_c_during_a_reindex(
         running = start_inv("db.reindex", "--table", "item")
         until(lambda: cluster.value(waits, database) == 1)
         running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=30)
+        _, said = running.communicate(timeout=PATIENCE)
     assert running.returncode == 130, said
     assert "which the next inv db.reindex drops" in said.splitlines()[-1]
     assert "public.item_pkey_cc" in said.splitlines()[-1]

@@ -26,7 +26,7 @@ from paths import ROOT, SUPPORT, TEMPORARY
 from waiting import until
 
 MIB = 1 << 20
-_PATIENCE = 60
+_PATIENCE = 120
 
 Ssh = Callable[..., "subprocess.Popen[str]"]
 

@@ -15,7 +15,7 @@ import pytest
 from hosts import DatabaseHost, Host
 from remains import clear, left, running
 from sessions import SILENCE, alive_of_ours, sessions
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.errors import Unreachable
 from pgtasks.host.base import Command
@@ -142,7 +142,7 @@ def test_nothing_goes_on_when_we_end(
     process = start_inv("work", "--what", what, cwd=shop)
     at_work(process, db1)
     with fault(process, db1):
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == (-signal.SIGKILL if fault is kill else 130), said
     db1.quiet()
 
@@ -158,7 +158,7 @@ def test_nothing_goes_on_when_the_line_is_lost(
     process = start_inv("work", "--what", what, cwd=shop)
     at_work(process, db1)
     with fault(process, db1):
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=PATIENCE)
         # the line is still cut: the host does not need it to end what runs there
         until(lambda: not alive_of_ours(db1), lambda: f"{alive_of_ours(db1)}")
         until(lambda: not sessions(db1), lambda: f"{sessions(db1)}")
@@ -184,7 +184,7 @@ def test_a_killed_lifeline_is_the_end_of_the_run(
     for each in lifelines:
         if each.pid == pid or victim == "both":
             os.kill(each.outside, signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 4, said
     assert "the line was lost" in said
     if victim == "both":  # nobody there is left to do it: the next run does
@@ -248,7 +248,7 @@ def test_another_account_ends_no_run(
     Link(Login(**db1.place())).close()  # the next run of the account looks through the folder
     assert running(db1, "sleep 4712")
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     until(lambda: not alive_of_ours(db1), lambda: f"{alive_of_ours(db1)}")
     assert left(db1) == [name]
     mallory(f"rm -r {name}")
@@ -269,7 +269,7 @@ def test_a_host_without_timeout_has_a_lifeline_too(
         process = start_inv("work", "--what", "quiet", cwd=shop)
         at_work(process, db1)
         with db1.cut():
-            process.communicate(timeout=60)
+            process.communicate(timeout=PATIENCE)
             until(lambda: not alive_of_ours(db1), lambda: f"{alive_of_ours(db1)}")
     finally:
         db1.do("mv", "/usr/bin/timeout.hidden", "/usr/bin/timeout")
@@ -285,7 +285,7 @@ def test_an_account_that_runs_all_by_sudo_leaves_nothing(
     process = start_inv("work", "--what", "quiet", cwd=shop)
     at_work(process, db1)
     with db1.cut():
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
         until(lambda: not alive_of_ours(db1), lambda: f"{alive_of_ours(db1)}")
         assert left(db1) == []
     assert process.returncode == 4

@@ -18,6 +18,7 @@ from hosts import DatabaseHost, Host, keygen
 from network import USER
 from projects import make_project
 from terminal import answer
+from waiting import PATIENCE
 
 INV = Path(sys.executable).parent / "inv"
 Done = subprocess.CompletedProcess[str]
@@ -608,7 +609,9 @@ class TestRun:
         done = site.run("remote.run", "head -c 3000000 /dev/zero | tr '\\0' x")
         assert done.stdout == "x" * 3000000
         line = f"{INV} remote.run 'yes' --env shop | head -n 1"
-        piped = subprocess.run(line, cwd=site.root, shell=True, capture_output=True, timeout=60)
+        piped = subprocess.run(
+            line, cwd=site.root, shell=True, capture_output=True, timeout=PATIENCE
+        )
         assert piped.stdout == b"y\n"
         assert b"Traceback" not in piped.stderr
         db1.quiet()
@@ -648,7 +651,7 @@ class TestRun:
         process = start_inv("remote.run", "echo up; exec sleep 321", "--env", "shop", cwd=site.root)
         assert process.stdout.readline() == "up\n"
         process.send_signal(2)
-        assert process.wait(60) == 130
+        assert process.wait(PATIENCE) == 130
         db1.quiet()
 
 

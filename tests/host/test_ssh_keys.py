@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from hosts import DatabaseHost, keygen, run_keygen
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.host.ssh import auth
 from pgtasks.host.ssh.route import LoginDenied, Route
@@ -82,7 +82,7 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
         yield Agent(socket)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
 def login(host: DatabaseHost, account: str, **more: Any) -> Login:

@@ -19,7 +19,7 @@ import pytest
 from commands import open_files, sh
 from hosts import DatabaseHost
 from remains import clear, left, running
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.errors import Failed, Unreachable
 from pgtasks.host.base import Command
@@ -320,7 +320,7 @@ def test_a_command_that_is_about_to_begin_is_ended_too(there: SshHost, db1: Data
     for _ in range(5):
         process = there.start(sh("exec sleep 4714"), stdin=None, stdout=None)
         process.end(signal.SIGTERM)
-        assert process.wait(20) in (254, -signal.SIGTERM)
+        assert process.wait(PATIENCE) in (254, -signal.SIGTERM)
     assert not running(db1, "4714")
 
 

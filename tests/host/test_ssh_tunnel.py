@@ -145,7 +145,7 @@ def test_a_statement_is_cancelled_through_it(reached: Reach) -> None:
     with reached().session() as conn:
         threading.Timer(0.3, conn.cancel).start()
         with pytest.raises(PgtasksError, match="canceling statement due to user request"):
-            connection.execute(conn, "SELECT pg_sleep(60)")
+            connection.execute(conn, "SELECT pg_sleep(600)")
 
 
 def test_a_server_that_is_not_there_says_so(reached: Reach) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from conftest import Inv
 from servers import Cluster
+from waiting import PATIENCE
 
 from pgtasks.errors import Refused
 from pgtasks.host import journal
@@ -112,7 +113,7 @@ def test_readers_and_writers_wait_for_a_writer(tmp_path: Path, call: str) -> Non
             fcntl.flock(file, fcntl.LOCK_EX)
             print(file=process.stdin, flush=True)
             waiting = re.compile(rf"-> FLOCK .* {process.pid} ")
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + PATIENCE
             while not waiting.search(Path("/proc/locks").read_text()):
                 assert time.monotonic() < deadline, "it did not wait"
                 assert process.poll() is None, "it did not wait"
@@ -259,6 +260,6 @@ def test_no_task_costs_more_with_a_million_lines(
 
 def bytes_read(project: Path, task: str, *args: str) -> int:
     argv = [sys.executable, "-c", _READING, task, *args]
-    done = subprocess.run(argv, cwd=project, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(argv, cwd=project, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode in (0, 1), done.stderr  # db.check finds something
     return int(done.stderr.split("read ")[-1])

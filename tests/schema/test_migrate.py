@@ -23,7 +23,7 @@ from projects import make_project, put_stamp
 from servers import Cluster
 from shops import Shop, two_revisions
 from sqlalchemy import create_engine
-from waiting import until
+from waiting import PATIENCE, until
 
 from migrations import HANDED_OVER, revision, write_env
 from pgtasks.errors import BadConfiguration, Failed, PgtasksError, Refused
@@ -638,7 +638,7 @@ def test_ctrl_c_in_a_long_statement_ends_it_at_once(
     until(lambda: shop.cluster.value(running))
 
     os.killpg(process.pid, sign)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 130, said
     assert said.splitlines()[-1] == (

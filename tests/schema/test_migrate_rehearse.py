@@ -10,6 +10,7 @@ import pytest
 from halting import halted, kill, unlocked
 from servers import Cluster
 from shops import Shop, two_revisions
+from waiting import PATIENCE
 
 from migrations import revision, write_env
 from pgtasks.report import boundaries
@@ -158,7 +159,7 @@ def test_a_killed_rehearsal_is_cleared_away_by_the_next_run(
 ) -> None:
     process = halted(start_inv, step, "migrate.rehearse")
     kill(process, shop.cluster)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert len(beside(shop)) == 2
     again = unlocked(inv, "migrate.rehearse", "--no-down") if step == "rehearse.copied" else None
     healed = again or unlocked(inv, "db.recover")

@@ -12,6 +12,7 @@ from halting import halted, kill, unlocked
 from restores import newest
 from servers import Cluster
 from shops import Shop, two_revisions
+from waiting import PATIENCE
 
 from migrations import revision
 from pgtasks.errors import Refused
@@ -206,7 +207,7 @@ def test_a_lock_of_another_session_is_waited_for_again_and_its_holder_is_named(
         assert "idle in transaction" in seen[-1]
     finally:
         holder.close()
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, rest
     assert shop.status().current == ("three",)
 
@@ -315,7 +316,7 @@ def test_a_killed_run_is_finished_by_the_next_one(
     shop.up("one")
     process = halted(start_inv, step, "migrate.up")
     kill(process, shop.cluster)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
 
     done = unlocked(inv, "migrate.up", "--json")
 

@@ -116,7 +116,7 @@ HOSTILE = """
 CREATE FUNCTION run() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
     IF current_setting('transaction_read_only') = 'on' THEN
         PERFORM pg_terminate_backend(pg_backend_pid());
-        PERFORM pg_sleep(30);
+        PERFORM pg_sleep(600);
     END IF;
     RETURN 1;
 END $$;

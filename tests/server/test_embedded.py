@@ -23,7 +23,7 @@ import psycopg2
 import pytest
 from paths import TEMPORARY
 from projects import make_project
-from waiting import until
+from waiting import PATIENCE, until
 
 import pgtasks
 from pgtasks.errors import BadConfiguration, Failed, PgtasksError, VersionMismatch
@@ -133,7 +133,7 @@ def python(code: str, *args: object, **options: Any) -> subprocess.Popen[str]:
 
 def start_elsewhere(project: Path, **options: Any) -> embedded.EmbeddedServer:
     """Start a project's server in another process and return what that one saw."""
-    out, err = python(START, project, 16, **options).communicate(timeout=60)
+    out, err = python(START, project, 16, **options).communicate(timeout=PATIENCE)
     assert out, err
     data, folder, socket, pid = json.loads(out)
     return embedded.EmbeddedServer(
@@ -196,7 +196,7 @@ def test_start_again_returns_the_running_server_and_its_data(project: Path) -> N
 
 def test_many_terminals_at_once_get_one_server(ground: Path) -> None:
     terminals = [python(START, ground, 16) for _ in range(6)]
-    answers = [terminal.communicate(timeout=60) for terminal in terminals]
+    answers = [terminal.communicate(timeout=PATIENCE) for terminal in terminals]
     assert all(out for out, _ in answers), answers
     assert len({out for out, _ in answers}) == 1
     assert run_sql(started(ground), "SELECT 1") == 1
@@ -231,7 +231,7 @@ def refuse(event, args):
 sys.addaudithook(refuse)
 print(embedded.status(Path(sys.argv[1])).pid, embedded.start(Path(sys.argv[1])).pid)
 """
-    out, err = python(code, project).communicate(timeout=60)
+    out, err = python(code, project).communicate(timeout=PATIENCE)
     assert out.split() == [str(pid), str(pid)], err
 
 
@@ -396,17 +396,17 @@ def test_a_pipe_of_the_caller_closes_though_the_server_runs(project: Path) -> No
         ["/bin/sh", "-c", script, sys.executable, START, str(project)],
         env={**os.environ, "PYTHONPATH": PYTHONPATH},
         capture_output=True,
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert json.loads(done.stdout)[3] == started(project).pid
 
 
 def test_ctrl_c_in_the_terminal_leaves_the_server_alone(project: Path) -> None:
-    terminal = python(START + "import time; time.sleep(60)", project, 16, start_new_session=True)
+    terminal = python(START + "import time; time.sleep(600)", project, 16, start_new_session=True)
     assert terminal.stdout
     terminal.stdout.readline()
     os.killpg(terminal.pid, signal.SIGINT)
-    _, err = terminal.communicate(timeout=20)
+    _, err = terminal.communicate(timeout=PATIENCE)
     assert "KeyboardInterrupt" in err
     server = started(project)
     assert os.getsid(server.pid or 0) == server.pid
@@ -536,7 +536,7 @@ except PermissionError:
         env={**os.environ, "PYTHONPATH": PYTHONPATH},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert done.stdout.split() == [str(server.pid), "None"], done.stderr
 
@@ -891,7 +891,7 @@ def ordinary(ground: Path) -> Callable[[str, Path], subprocess.CompletedProcess[
             env={"PYTHONPATH": f"{site}:{wheel}", "PATH": "/usr/bin:/bin"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             **nobody.identity(),
         )
 

@@ -11,6 +11,7 @@ import lexing
 import pytest
 from paths import ROOT
 from servers import Cluster
+from waiting import PATIENCE
 
 from pgtasks.errors import Failed, Refused
 from pgtasks.host.tools import Toolset
@@ -496,7 +497,7 @@ def test_a_reader_that_goes_away_is_named_and_what_became_of_the_work(
     running.stdout.readline()
     running.stdout.close()
     said = running.stderr.read()
-    assert running.wait(60) == 1
+    assert running.wait(PATIENCE) == 1
     assert (
         "error: the reader of the results closed its end, and psql ended: its transaction was"
         in said

@@ -16,7 +16,7 @@ from conftest import Inv
 from halting import halted
 from projects import make_project, put_stamp
 from servers import Cluster
-from waiting import until
+from waiting import PATIENCE, until
 
 # so that replay ends at once what stands in its way
 IMPATIENT = {"max_standby_streaming_delay": "0"}
@@ -175,7 +175,7 @@ def test_a_backup_that_replay_ends_says_so(
     pair.primary.execute("VACUUM kept", shop.database)
     pair.catch_up()
     os.kill(running.pid, signal.SIGUSR1)
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 1
     assert err.splitlines()[-1] == (
         "error: the standby ended the backup to replay what its primary did: let it wait longer "
@@ -218,7 +218,7 @@ def test_a_copy_that_replay_ends_says_so(
     pair.primary.execute("VACUUM kept", shop.database)
     pair.catch_up()
     os.kill(running.pid, signal.SIGUSR1)
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 1
     assert err.splitlines()[-1].startswith("error: the standby ended the copy to replay")
     assert not [name for name in pair.primary.databases() if name.startswith(qa)]

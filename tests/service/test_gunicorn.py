@@ -16,7 +16,7 @@ from gunicorns import THREADS, WORKERS, served
 from halting import Inv
 from servers import Cluster
 from units import ROWS, let_wait
-from waiting import until
+from waiting import PATIENCE, until
 
 SWAPS = 5
 CLIENTS = 6
@@ -90,7 +90,7 @@ class Clients:
                 thread.join()
 
     def _work(self, worker: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         number = 0
         while not self._stop.is_set():
             number += 1

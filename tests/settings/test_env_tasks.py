@@ -14,6 +14,7 @@ import pytest
 from layout import lay_out
 from servers import Cluster
 from terminal import answer
+from waiting import PATIENCE
 
 from pgtasks.server import connection, stamp
 from pgtasks.server.identity import system_identifier
@@ -592,6 +593,6 @@ def test_a_switch_in_the_middle_does_not_move_the_target(
     assert inv("env.use", "qa", cwd=adopted).stdout == "dev -> qa\n"
     lay_out(adopted, {"env/dev.yaml": f"url: '{other.url()}'\n"})
     (adopted / "gate").write_text("go on")
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=PATIENCE)
     assert (running.returncode, out) == (0, f"{target.database} dev\n"), err
     assert inv("env.status", cwd=adopted).stdout.startswith("qa (")

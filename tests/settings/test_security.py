@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from layout import lay_out, settings
+from waiting import PATIENCE
 
 import pgtasks.service
 from pgtasks.errors import BadConfiguration
@@ -246,7 +247,7 @@ def test_processes_that_begin_together_have_one_key(app: Path) -> None:
     for process in processes:
         process.stdin.write("\n")
         process.stdin.flush()
-    keys = {process.communicate(timeout=30)[0] for process in processes}
+    keys = {process.communicate(timeout=PATIENCE)[0] for process in processes}
     assert len(keys) == 1
     assert len(keys.pop()) == 65
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from servers import Cluster
+from waiting import PATIENCE
 
 OLD, NEW = 10, 1000
 
@@ -54,14 +55,14 @@ def end_backends(process: subprocess.Popen[str], cluster: Cluster) -> None:
 def refused(process: subprocess.Popen[str]) -> str:
     """Let a halted run go on, and return the error with which it refuses."""
     os.kill(process.pid, signal.SIGUSR1)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2, said
     return said
 
 
 def unlocked(inv: Inv, *args: str) -> Any:
     """Run a task as soon as the server has freed the lock of a run that was killed."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while True:
         done = inv(*args)
         if done.returncode != 6 or time.monotonic() > deadline:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from paths import TEMPORARY
 from servers import Cluster, free_port
+from waiting import PATIENCE
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 
@@ -41,7 +42,7 @@ def pooler(cluster: Cluster, folder: Path, *lines: str) -> Iterator[int]:
                 parent.chmod(0o755)
     process = subprocess.Popen(argv, **own)  # type: ignore[call-overload]
     try:
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             with socket.socket() as client:
                 if client.connect_ex(("127.0.0.1", port)) == 0:

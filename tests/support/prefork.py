@@ -28,11 +28,11 @@ from typing import Any
 
 import asking
 from paths import HOMES
+from waiting import PATIENCE
 
 INV = Path(sys.executable).parent / "inv"
 _FORKING = Path(__file__).with_name("forking.py")
 _AT_START = ("PYTHON", "LC_", "LANG", "LD_")  # variables that a Python or its loader reads first
-_GONE = 10.0  # seconds until the process that forks must have ended
 _ROOM = 1024**2  # bytes for a request on its way: words and variables
 
 
@@ -134,7 +134,7 @@ class Prefork:
     def close(self) -> None:
         """End the process that forks."""
         self.socket.close()
-        self._process.communicate(timeout=_GONE)
+        self._process.communicate(timeout=PATIENCE)
 
 
 @functools.cache

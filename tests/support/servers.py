@@ -38,7 +38,7 @@ SPEED = {
     "unix_socket_permissions": "0777",
 }
 _DATABASES = "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1"
-_PATIENCE = 60.0  # seconds until a server that does not answer is a failure
+_PATIENCE = 120.0  # seconds until a server that does not answer is a failure
 
 
 @dataclass

@@ -16,7 +16,7 @@ from pathlib import Path
 import prefork
 from rich.cells import cell_len
 
-_PATIENCE = 60.0  # seconds for a program to ask or to end
+_PATIENCE = 120.0  # seconds for a program to ask or to end
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-PATIENCE = 60.0  # seconds for what takes milliseconds on an idle machine
+PATIENCE = 120.0  # seconds for what takes milliseconds on an idle machine
 
 
 def until(

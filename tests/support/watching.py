@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import prefork
+from waiting import PATIENCE
 
 INV = Path(sys.executable).parent / "inv"
 
@@ -59,7 +60,7 @@ def watched(argv: list[str], cwd: Path, env: dict[str, str], text: str = "") -> 
     seen: dict[tuple[int, bytes], tuple[bytes, bytes]] = {}
     sampler = threading.Thread(target=_sample, args=(process, seen))
     sampler.start()
-    said = process.communicate(text, timeout=120)[0]
+    said = process.communicate(text, timeout=PATIENCE)[0]
     sampler.join()
     return Watched(process.returncode, said, seen)
 

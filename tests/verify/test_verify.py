@@ -19,7 +19,7 @@ from projects import make_project, put_stamp, stamp_of
 from psycopg2 import sql
 from servers import Cluster
 from setups import make_shop
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.cli.opening import opened
 from pgtasks.database import scratch
@@ -387,7 +387,7 @@ def test_ctrl_c_leaves_nothing(
     process = halted(start_inv, step, "verify.all", *flags, cwd=shop)
     assert errors_of(shop / "out.xml") == [("start", "the run has not ended")]
     os.killpg(process.pid, signal.SIGINT)
-    printed, said = process.communicate(timeout=60)
+    printed, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, said
     assert "Traceback" not in said
     words = r"interrupted after (\d) checks?, the scratch databases are dropped"

@@ -23,7 +23,7 @@ from offices import APP_ROLE, PASSWORD, grant
 from paths import ROOT
 from projects import put_stamp
 from servers import Cluster
-from waiting import until
+from waiting import PATIENCE, until
 
 Inv = Callable[..., Any]
 SWAPS = 3
@@ -77,7 +77,7 @@ class Client:
 
     def __init__(self, port: int, name: str) -> None:
         self.name = name
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         self.headers: dict[str, str] = {}
         self.cookies: dict[str, str] = {}
         self.answers: Counter[str] = Counter()
