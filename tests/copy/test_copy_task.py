@@ -132,7 +132,7 @@ def test_a_protected_source_needs_unmasked_and_its_name(
     assert rows(cluster, target_name) == OLD
     dry = inv("db.copy", "qa", "dev", "--unmasked", "--dry")
     assert dry.returncode == 0, dry.stderr
-    assert "would ask to type the source database's name" in dry.stderr
+    assert "without --dry it would be refused: environment 'qa' is protected" in dry.stderr
     done = inv("db.copy", "qa", "dev", "--unmasked", "--confirm-source", source)
     assert done.returncode == 0, done.stderr
     assert rows(cluster, target_name) == NEW
