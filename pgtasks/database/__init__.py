@@ -15,6 +15,7 @@ rights      the owner of a load's result, and the rights of the load
 roles       roles of a backup that the server lacks
 demands     the objects of an archive that need a superuser
 leaving     the objects that --leave-out omits
+checks      check constraints in definitions, which it drops
 intact      find changes that a load made to other databases
 loader      a login role for the sessions of a load
 lacking     the objects that the last restore left out

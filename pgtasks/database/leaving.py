@@ -1,4 +1,7 @@
-"""Leave out archive entries that come after the rows, with the entries that depend on them."""
+"""Leave out archive entries that come after the rows, with the entries that depend on them.
+
+Also the check constraints of tables and domains, which are dropped before the rows come.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pgtasks.database import rights
+from pgtasks.database import checks, rights
+from pgtasks.database.checks import Check
 from pgtasks.errors import Refused
 from pgtasks.server.connection import Connection
 from pgtasks.server.proof import entries
@@ -29,10 +33,17 @@ _OF_ROLES = {"POLICY": _POLICY, "USER MAPPING": _USER_MAPPING}
 
 @dataclass(frozen=True)
 class LeftOut:
-    """The omitted entries: `names` for a person, `numbers` of all of them in the archive."""
+    """The omitted entries: `names` for a person, `numbers` of all of them in the archive.
+
+    `checks` are the constraints that are no entries, and are dropped.
+    """
 
     names: tuple[str, ...] = ()
     numbers: frozenset[int] = frozenset()
+    checks: tuple[Check, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.numbers or self.checks)
 
     def kept(self, archive: Iterable[Entry]) -> list[Entry]:
         """Return the entries that are restored."""
@@ -53,10 +64,15 @@ def left(
     for entry in archive:
         known.setdefault(_name(entry), []).append(entry)
     numbers = set(unusable)
+    inner = {str(check): check for check in checks.read(archive)} if wanted else {}
+    dropped: list[Check] = []
     for text in wanted:
+        if (check := meant(text, {*known, *inner})) in inner and check not in known:
+            dropped.append(inner[check])
+            continue
         entries = known.get(meant(text, known), [])
         if not entries:
-            raise Refused(f"--leave-out {text!r}: {_nearest(text, known)}")
+            raise Refused(f"--leave-out {text!r}: {_nearest(text, {*known, *inner})}")
         if any(entry.section != POST_DATA and entry.desc != "EXTENSION" for entry in entries):
             raise Refused(
                 f"--leave-out {text!r}: rows, or what rows and other entries rest on; only what "
@@ -66,13 +82,15 @@ def left(
         numbers |= {entry.number for entry in entries}
     if any(entry.number in numbers and entry.desc == "EXTENSION" for entry in archive):
         numbers |= set(_of_extensions(archive))
+    comments = {each.comment for one in dropped for each in checks.above(one, archive)}
+    numbers |= {e.number for e in archive if (e.desc, e.namespace, e.tag) in comments}
     while more := {
         entry.number for entry in archive if entry.number not in numbers and numbers & entry.needs
     }:
         numbers |= more
     named = (entry for entry in archive if entry.number in numbers and entry.desc != STATISTICS)
-    names = dict.fromkeys(map(_name, named))
-    return LeftOut(tuple(names), frozenset(numbers))
+    names = dict.fromkeys([*map(str, dropped), *map(_name, named)])
+    return LeftOut(tuple(names), frozenset(numbers), tuple(dropped))
 
 
 def _of_extensions(archive: Sequence[Entry]) -> Iterator[int]:

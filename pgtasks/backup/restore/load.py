@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -14,7 +15,7 @@ from pgtasks.backup.restore.plan import (
     load_command,
     restore_argv,
 )
-from pgtasks.database import leaving
+from pgtasks.database import checks, leaving
 from pgtasks.database.rights import Rights
 from pgtasks.errors import Failed, NotProven, PgtasksError, Unreachable
 from pgtasks.host import pipeline, tools
@@ -26,7 +27,7 @@ from pgtasks.server.connection import Connection
 from pgtasks.server.dump import passes, pg_dump
 from pgtasks.server.dump.passes import Pass
 from pgtasks.server.proof.early import EarlyReader
-from pgtasks.server.proof.toc import Entry
+from pgtasks.server.proof.toc import PRE_DATA, Entry
 from pgtasks.server.statistics import Name, missing
 
 _POLL = 0.2  # seconds between looks at the side database's size
@@ -93,6 +94,7 @@ def run_restore(
         for run in _passes(plan):
             with _argv(plan, run, host, verbose=log is not None) as argv:
                 _watch(plan, host, conn, load_command(plan, argv, env), console, log)
+            _drop_checks(plan, run)
         _rename(plan)
         boundary("restore.loaded")
     if analyze:
@@ -117,13 +119,26 @@ def load_schema(plan: RestorePlan, host: Host) -> None:
         for run in _passes(plan):
             with _argv(plan, run, host, schema_only=True) as argv:
                 pipeline.run(host, [load_command(plan, argv, env)])
+            _drop_checks(plan, run)
         _rename(plan)
+
+
+def _drop_checks(plan: RestorePlan, run: Pass) -> None:
+    """Drop the constraints that are left out, after the run that has made all tables."""
+    if plan.left.checks and any(entry.section == PRE_DATA for entry in run.entries):
+        with connection.session(plan.loading, purpose="db.restore") as conn:
+            checks.drop(conn, plan.left.checks)
 
 
 def _passes(plan: RestorePlan) -> list[Pass]:
     kept = plan.left.kept(plan.archive)
     apart = {each.number for each in plan.role_map.named(kept)}
-    return passes.passes([entry for entry in kept if entry.number not in apart])
+    loaded = [entry for entry in kept if entry.number not in apart]
+    if not plan.left.checks:
+        return passes.passes(loaded)
+    before = [entry for entry in loaded if entry.section == PRE_DATA]
+    later = passes.passes([entry for entry in loaded if entry.section != PRE_DATA])
+    return [Pass(before, serial=True), *later]
 
 
 def _rename(plan: RestorePlan) -> None:
@@ -215,6 +230,14 @@ def classified(
         return Failed(
             f"pg_restore failed after the rows{reason}: {flag} restores all but that"
             f"{', --as-superuser all of it' if held else ''}",
+            hint=failure.hint,
+        )
+    if kind is Failed and not meaning and (broken := checks.broken(failure.hint, archive)):
+        why = re.search(r"ERROR:\s+(.*)", failure.hint)
+        flags = " ".join(f"--leave-out {shlex.quote(str(check))}" for check in broken)
+        reason = f" ({why[1]})" if why else ""
+        return Failed(
+            f"pg_restore failed at the rows{reason}: {flags} restores them without that",
             hint=failure.hint,
         )
     return kind(f"pg_restore failed, {meaning}", hint=failure.hint) if meaning else failure

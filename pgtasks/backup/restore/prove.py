@@ -129,7 +129,7 @@ def prove(
         plan.accept,
         "the restored content differs from the backup, nothing was replaced",
     )
-    if not differences and not plan.left.numbers:
+    if not differences and not plan.left:
         now = journal.now()
         plan.backup.record(proven=now, proven_by=account.who(), failed=None, failure="")
     unproven = [f"{item.object}: {item.reason}" for item in expected.unproven]
@@ -190,6 +190,8 @@ def _schema(
     if _same_majors(plan):
         compared = entries.compare(wanted, actual, lambda: entries.schema(scratch()))
         words = "printed differently by this server, also from the backup's schema alone"
+        if plan.left.checks:
+            words = "printed without constraints that are left out, or differently by this server"
     else:
         compared = entries.compare_across(wanted, actual)
         words = (

@@ -176,6 +176,11 @@ def _left(
     needless = contents.MAKES_OWN if isinstance(backup, Dump) and backup.held.own else ()
     others = [name for name in wanted if name not in (*outside, *needless)]
     left = leaving.left(archive, others, leaving.naming(archive, absent))
+    if left.checks and isinstance(backup, Dump) and backup.plain:
+        raise Refused(
+            f"--leave-out {str(left.checks[0])!r}: a dump in SQL makes its table with it: take the "
+            "constraint out of the file"
+        )
     return replace(left, names=(*named, *left.names))
 
 

@@ -19,6 +19,7 @@ from pgtasks.server.quoting import from_bytes
 LIMIT = 512 << 20  # largest table of contents, in bytes
 _PIECE = 1 << 20
 _OLDEST, _NEWEST = (1, 12), (1, 16)  # those of pg_dump 9.0 and of pg_dump 17 and 18
+PRE_DATA = 2  # the section before the rows
 POST_DATA = 4  # the section after the rows
 STATISTICS = "STATISTICS DATA"  # the kind of what is saved of the planner's statistics
 COLUMNS = b"pg_restore_attribute_stats"  # in the definition of those that are about columns

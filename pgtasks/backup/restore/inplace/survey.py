@@ -52,6 +52,11 @@ def make_plan(
             f"--in-place is for roles that may not create databases, {base.rights.user!r} may: "
             f"{typed.task('db.restore')} without it keeps what it replaces, for db.undo"
         )
+    if base.left.checks:
+        raise Refused(
+            f"--leave-out {str(base.left.checks[0])!r}: its table is made with it; without "
+            "--in-place a restore drops it before the rows come"
+        )
     base = replace(base, target=replace(target, role=base.rights.role), jobs=1)
     with connection.session(base.target, read_only=True, purpose="db.restore") as session:
         standing = live.read(session)
