@@ -196,6 +196,7 @@ def copy(
     with run(c, env=target, json=json, dry=dry, journaled=True, flags=flags) as r:
         from pgtasks.copy import CopyOptions, arrive, scope_of
         from pgtasks.copy.rows.throttle import parsed
+        from pgtasks.schema import copying
 
         options = CopyOptions(
             r.target.jobs,
@@ -224,33 +225,7 @@ def copy(
             rows=rows,
         )
         masking = {"unmasked": unmasked, "confirm_source": confirm_source}
-        _finish_copy(r, source, options, confirm=confirm, **masking)
-
-
-def _finish_copy(r, source, options, *, unmasked, confirm, confirm_source):
-    """Let the guard decide on both databases, copy, and finish the run."""
-    from dataclasses import replace
-
-    from pgtasks.backup.first import backing_up
-    from pgtasks.cli.source import source as opened
-    from pgtasks.copy import Copied, copy
-    from pgtasks.copy.mask.settings import masks
-    from pgtasks.database import wayback
-    from pgtasks.schema.trigger import differences
-
-    with opened(r, source, unmasked=unmasked, confirm=confirm_source) as origin:
-        r.look(missing=True)
-        if not unmasked:
-            options = replace(options, masks=masks(r.project, source, required=origin.required))
-        with r.replacing(confirm=confirm, insists=options.insists) as permit:
-            backups = r.project.folder("backups")
-            agreed = backing_up(permit.agreed, r.reached(), backups, console=r.console)
-            done = copy(origin, permit.lock, r.host, options, console=r.console, agreed=agreed)
-            if isinstance(done, Copied):
-                done = replace(done, trigger_differences=differences(r.project, r.target))
-                if done.without_grants:
-                    done = replace(done, way_back=wayback.of_grants(r.project, r.target))
-            r.finish(done)
+        copying.perform(r, source, options, confirm=confirm, **masking)
 
 
 @task(

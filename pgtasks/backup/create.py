@@ -69,8 +69,7 @@ def create(
     tables, a pattern that matches nothing), Failed, Unreachable, VersionMismatch, and then leaves
     no files.
     """
-    target, host = reached.target, reached.host
-    began = time.monotonic()
+    target, began = reached.target, time.monotonic()
     for left in store.sweep():
         console.say(left)
     job = prepared(reached, store, options)
@@ -82,22 +81,12 @@ def create(
     with (
         telling(lambda: _left(store, target, begun)),
         store.draft(target.environment, target.database) as draft,
-        host.passfile(target, also=(target.maintenance,)) as passfile,
     ):
         begun.append(draft.id)
         boundary("backup.begun")
-        env = tools.environment(reached.there, passfile, read_only=True)
-        env["PGOPTIONS"] += connection.of_programs(target)
-        with _globals(job, env, draft.path) as finish_globals:
-            dumped = _dumped(job, env, draft, console)
-            warnings = [*options.said, *dumped.warnings, *finish_globals()]
-            if not options.schema_only:
-                warnings += standby.left_out(job.source.unlogged)
-        dumped = reconciled(job, dumped)
+        dumped = _filled(reached, job, draft, console)
         boundary("backup.dumped")
-        for warning in warnings[len(options.said) :]:  # an import says its own
-            console.say(f"warning: {warning}")
-        lost = write(job, replace(dumped, warnings=tuple(warnings)), draft, began, before)
+        lost = write(job, dumped, draft, began, before)
         boundary("backup.written")
         made = draft.finish()
         boundary("backup.renamed")
@@ -106,6 +95,23 @@ def create(
     elif lossy:
         console.say(f"warning: {loss.warning(lossy[0])}")
     return made
+
+
+def _filled(reached: Reached, job: Job, draft: Draft, console: Console) -> Dumped:
+    """Dump into a draft, with the roles of the server and the proof, and say the warnings."""
+    target, host, options = reached.target, reached.host, job.options
+    with host.passfile(target, also=(target.maintenance,)) as passfile:
+        env = tools.environment(reached.there, passfile, read_only=True)
+        env["PGOPTIONS"] += connection.of_programs(target)
+        with _globals(job, env, draft.path) as finish_globals:
+            dumped = _dumped(job, env, draft, console)
+            warnings = [*options.said, *dumped.warnings, *finish_globals()]
+            if not options.schema_only:
+                warnings += standby.left_out(job.source.unlogged)
+        dumped = reconciled(job, dumped)
+    for warning in warnings[len(options.said) :]:  # an import says its own
+        console.say(f"warning: {warning}")
+    return replace(dumped, warnings=tuple(warnings))
 
 
 def _left(store: Store, target: Target, begun: Sequence[str]) -> str:

@@ -2,6 +2,8 @@
 
 finding     the result of one check
 settings    check the settings of all environments
+secrecy     who can read secrets, and what git tracks of them
+protected   the way, the roles and the stamp of a protected environment
 misspelt    variables whose names are nearly those of settings
 connection  find the step at which a connection fails
 remedy      the way out of that step

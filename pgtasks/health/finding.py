@@ -40,3 +40,18 @@ def noted(findings: Iterable[Finding]) -> str:
     """Return the end of a summary, `, noted: clock, stamp`, empty without notes."""
     subjects = [each.subject for each in findings if each.state == "note"]
     return f", noted: {', '.join(subjects)}" if subjects else ""
+
+
+@dataclass(frozen=True)
+class SettingsFinding:
+    """The result of one check: a fault, a note, or that it could not be made."""
+
+    level: str  # fault, note, unchecked
+    check: str  # stable name, for scripts
+    environment: str  # empty where it concerns the project
+    message: str
+
+    def line(self) -> str:
+        """Return what a person reads."""
+        start = f"{self.level:<10} {self.environment or 'project':<10} "
+        return report.hanging(start, self.message)

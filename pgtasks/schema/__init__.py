@@ -2,6 +2,7 @@
 
 setup        bring an empty database up to schema, triggers, privileges and seeds
 reset        a new database from the files, in the place of the old
+copying      a copy over another environment's database, and its trigger files
 privileges   files of roles: what others than the owner may do
 file         the schema of a database as one SQL file
 printed      one form of what servers of any version print

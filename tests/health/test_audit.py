@@ -15,7 +15,7 @@ from paths import ROOT
 from servers import Cluster
 
 from pgtasks.health import settings
-from pgtasks.health.settings import SettingsFinding
+from pgtasks.health.finding import SettingsFinding
 from pgtasks.server import connection, stamp
 from pgtasks.server.identity import system_identifier
 from pgtasks.settings import project, variables, yamlfile
