@@ -21,7 +21,7 @@ from paths import SUPPORT
 from psycopg2 import sql
 from schemas import tool
 from servers import Cluster
-from waiting import meanwhile, until
+from waiting import PATIENCE, meanwhile, until
 
 from backups import (
     SHOP,
@@ -674,7 +674,7 @@ class TestRewritten:
             read.set()
 
         def late(reader: ProofReader, conn: Any) -> None:
-            assert read.wait(30)
+            assert read.wait(PATIENCE)
             if not exchanged.is_set():
                 cluster.execute(
                     "ALTER TABLE orders RENAME id TO kept;"

@@ -14,6 +14,7 @@ import pytest
 from layout import lay_out
 from servers import Cluster
 from terminal import answer
+from waiting import PATIENCE
 
 import pgtasks
 
@@ -191,7 +192,7 @@ def test_a_reader_that_leaves_is_no_traceback(fast: Path) -> None:
         started.stdout.close()  # nobody reads from the first line on
         said = started.stderr.read()
         started.stderr.close()
-        assert started.wait(60) == code
+        assert started.wait(PATIENCE) == code
         if code:
             assert said == "error: nothing was written: the plan was not read to its end\n"
             assert contents(fast) == before

@@ -160,7 +160,7 @@ def test_a_server_that_ends_the_session_ends_the_run(cluster: Cluster, shop: str
         ending.start()
         with pytest.raises(Unreachable):
             maintain.maintain(cluster.target(shop), VACUUM, ["item", "log"], console=QUIET)
-    assert ending.wait(10)
+    assert ending.wait(PATIENCE)
 
 
 def test_ctrl_c_during_a_reindex(

@@ -29,6 +29,7 @@ from paramiko.common import (
     MSG_CHANNEL_REQUEST,
     MSG_NEWKEYS,
 )
+from waiting import PATIENCE
 
 from pgtasks.errors import Unreachable
 from pgtasks.host.ssh import auth
@@ -229,7 +230,7 @@ def test_the_agent_is_found_by_its_variable(
         thread.start()
         with closing(Keys(Settings("h", 22, "deploy", "h", agent=str(path)))) as keys:
             names = [source.name for source in keys.get_sources()]  # type: ignore[attr-defined]
-        thread.join(10)
+        thread.join(PATIENCE)
     assert names == ["the agent's key laptop (ssh-ed25519)"]
     assert "SSH_AUTH_SOCK" not in os.environ
 

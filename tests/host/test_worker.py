@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 import pytest
+from waiting import PATIENCE
 
 from pgtasks.host.worker import Worker
 
@@ -35,7 +36,7 @@ def test_a_wait_that_a_signal_ends_leaves_the_worker_running(alarm: None) -> Non
             worker.wait(seconds)
         assert not worker.wait(0)
     leave.set()
-    assert worker.wait(60)
+    assert worker.wait(PATIENCE)
 
 
 def test_a_worker_that_was_never_begun_is_not_waited_for() -> None:
@@ -46,7 +47,7 @@ def test_a_failure_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "excepthook", lambda args: None)
     worker = Worker(int, "no number")
     worker.start()
-    assert worker.wait(60)
+    assert worker.wait(PATIENCE)
 
 
 def test_a_signal_does_not_come_between_start_and_its_record(
@@ -66,4 +67,4 @@ def test_a_signal_does_not_come_between_start_and_its_record(
         worker.start()
     assert not worker.wait(0)
     leave.set()
-    assert worker.wait(60)
+    assert worker.wait(PATIENCE)

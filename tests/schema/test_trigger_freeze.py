@@ -13,7 +13,7 @@ import pytest
 from servers import Cluster
 from shops import Shop
 from triggers import ON_NOTES, TOUCH
-from waiting import until
+from waiting import PATIENCE, until
 
 from migrations import revision, write_env
 from pgtasks.errors import Refused
@@ -217,7 +217,7 @@ def test_watch_applies_what_is_saved(
         write(project, "functions/touch.sql", later)
         until(lambda: cluster.value(DEFINITION, database) == body(later))
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(20) == 130
+        assert watching.wait(PATIENCE) == 130
         assert "Traceback" not in watching.stderr.read()
 
 

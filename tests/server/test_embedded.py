@@ -277,7 +277,7 @@ def test_a_busy_backend_that_outlives_its_server_is_ended(
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(backend, signal.SIGKILL)
-    thread.join(20)
+    thread.join(PATIENCE)
 
 
 def test_a_data_folder_in_use_out_of_sight_is_left_alone(

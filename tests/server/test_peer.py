@@ -19,6 +19,7 @@ from hosts import DatabaseHost
 from paths import TEMPORARY
 from projects import make_project, put_stamp
 from servers import Cluster, identity
+from waiting import PATIENCE
 
 from pgtasks.errors import Refused, Unreachable
 from pgtasks.host import peer, tools
@@ -74,7 +75,7 @@ def greedy(path: Path) -> Iterator[list[str]]:
             yield heard
         finally:
             process.kill()
-            reader.join(10)
+            reader.join(PATIENCE)
 
 
 @pytest.mark.parametrize("below", ["", "made/by/nobody"])
@@ -199,7 +200,7 @@ def test_a_strangers_socket_there_gets_nothing(
             assert "hush" not in log.read_text()
     finally:
         db1.do("pkill", "-u", mallory, "-f", "PGSQL.5431")
-        process.wait(10)
+        process.wait(PATIENCE)
         db1.do("rm", path)
 
 

@@ -11,7 +11,7 @@ import pytest
 from paths import SUPPORT
 from psycopg2 import sql
 from servers import Cluster, threads
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.errors import Failed, NotProven
 from pgtasks.report import Progress
@@ -486,7 +486,7 @@ class TestSnapshot:
             found = content(conn)
             cursor.execute("BEGIN; LOCK TABLE t")
             with ProofReader(target, snapshot, found, lock=True) as taking:
-                assert taking.wait(30)
+                assert taking.wait(PATIENCE)
                 with pytest.raises(TableLocked):
                     taking.result()
         blocker.close()
@@ -501,7 +501,7 @@ class TestSnapshot:
             cursor.execute("BEGIN; LOCK TABLE t")
             with ProofReader(target, snapshot, found, purpose="waiting"):
                 until(lambda: _sessions(cluster, "waiting", " AND wait_event_type = 'Lock'"))
-            assert not _sessions(cluster, "waiting")
+            until(lambda: not _sessions(cluster, "waiting"))
         blocker.close()
 
 

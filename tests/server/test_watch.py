@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import psycopg2
 from servers import Cluster
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.report import Progress, account
 from pgtasks.server import connection
@@ -60,4 +60,4 @@ def test_whose_lock_a_dump_waits_for(cluster: Cluster, fresh_database: Callable[
             until(is_shown)
         finally:
             holder.close()
-            assert dump.wait(60) == 0
+            assert dump.wait(PATIENCE) == 0

@@ -309,11 +309,11 @@ def test_the_database_of_another_environment_is_refused(
     ):
         service.run(read)
     assert service.engine.pool.checkedout() == 0
-    assert not cluster.execute(
+    there = (
         "SELECT FROM pg_stat_activity WHERE application_name LIKE 'pgtasks.service%%'"
-        " AND datname = %s",
-        parameters=(database,),
+        " AND datname = %s"
     )
+    until(lambda: not cluster.execute(there, parameters=(database,)))
 
 
 def test_a_protected_environment_needs_a_stamp(

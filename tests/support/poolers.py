@@ -52,4 +52,4 @@ def pooler(cluster: Cluster, folder: Path, *lines: str) -> Iterator[int]:
         yield port
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(10)
+        process.wait(PATIENCE)

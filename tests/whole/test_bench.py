@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from paths import ROOT
 from servers import Cluster
-from waiting import until
+from waiting import PATIENCE, until
 
 from bench import cli, contest, measure, results, rows
 from bench.cases import restore
@@ -123,7 +123,7 @@ def test_an_interrupted_run_removes_all(
     postmaster, room = server_of(started.pid)
     assert (room / "data").is_dir()
     started.send_signal(sign)
-    assert started.wait(60) == 130
+    assert started.wait(PATIENCE) == 130
     assert not alive(postmaster)
     assert not room.exists()
 

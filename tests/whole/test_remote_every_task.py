@@ -27,7 +27,7 @@ from psycopg2 import sql
 from servers import Cluster
 from tasktree import TASKS
 from terminal import Ended, answer
-from waiting import until
+from waiting import PATIENCE, until
 
 from migrations import revision
 from pgtasks.server import stamp
@@ -774,7 +774,7 @@ def _trigger_watch(far: Far) -> None:
         until(lambda: far.value(query) == 1)
     finally:
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(30) == 130
+        assert watching.wait(PATIENCE) == 130
 
 
 @trial("mask.suggest")
