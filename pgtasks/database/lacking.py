@@ -10,7 +10,9 @@ from pgtasks.server.stamp import Stamp
 # existing objects by kind: schema, table (or empty), name
 _THERE = {
     "constraint": "SELECT n.nspname, c.relname, o.conname FROM pg_constraint o"
-    " JOIN pg_class c ON c.oid = o.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace",
+    " JOIN pg_class c ON c.oid = o.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " UNION SELECT n.nspname, t.typname, o.conname FROM pg_constraint o"
+    " JOIN pg_type t ON t.oid = o.contypid JOIN pg_namespace n ON n.oid = t.typnamespace",
     "trigger": "SELECT n.nspname, c.relname, o.tgname FROM pg_trigger o"
     " JOIN pg_class c ON c.oid = o.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace",
     "policy": "SELECT n.nspname, c.relname, o.polname FROM pg_policy o"
@@ -28,10 +30,17 @@ def lacking(conn: Connection, stamp: Stamp | None) -> tuple[str, ...]:
     names = stamp.lacks.splitlines() if stamp else []
     kinds = {kind for kind in _THERE for name in names if name.startswith(f"{kind} ")}
     present = {
-        f"{kind} {qualified(schema, table)}.{quoted(name)}"
-        if table
-        else f"{kind} {qualified(schema, name)}"
+        name
         for kind in kinds
-        for schema, table, name in connection.rows(conn, _THERE[kind], into=tuple[str, str, str])
+        for place in connection.rows(conn, _THERE[kind], into=tuple[str, str, str])
+        for name in _names(kind, *place)
     }
     return tuple(name for name in names if name not in present)
+
+
+def _names(kind: str, schema: str, table: str, name: str) -> tuple[str, ...]:
+    """Return the names that an entry may have: with spaces in it, its parts cannot be told."""
+    if not table:
+        return (f"{kind} {qualified(schema, name)}",)
+    joined = qualified(schema, f"{table} {name}")
+    return f"{kind} {qualified(schema, table)}.{quoted(name)}", f"{kind} {joined}"
