@@ -16,6 +16,7 @@ _tasks_file: Path | None = None
 _tree: Any = None
 _libpq: Mapping[str, str] = {}
 _task = ContextVar("task", default="")
+_empty: list[tuple[str, str]] = []
 
 
 def set_file(file: Path) -> None:
@@ -38,6 +39,16 @@ def set_tree(tree: Any) -> None:
 def tree() -> Any:
     """Return the task tree, None if none was assembled."""
     return _tree
+
+
+def given_empty(task: str, argument: str) -> None:
+    """Remember that an argument of a task (`--into`, `ID`) was typed with an empty value."""
+    _empty.append((task, argument))
+
+
+def empty_arguments(task: str) -> list[str]:
+    """Return the arguments of a task that were typed with an empty value."""
+    return [each for typed, each in _empty if typed == task or typed.endswith(f".{task}")]
 
 
 @contextmanager

@@ -18,12 +18,21 @@ from pgtasks.cli import context
 from pgtasks.errors import Failed, Interrupted, PgtasksError, Refused
 from pgtasks.report import commandline, typed
 
+BUILTIN = "pgtasks_builtin"  # the modules of the built-in tasks
+# flags whose value may be empty, and those whose own errors say more
+_TEXTS = tuple(
+    f"--{name}"
+    for name in ("note", "message", "why", "sql", "env", "jobs", "backup", "confirm", "scale")
+)
+
 
 def guarded(body: Callable[..., Any], name: str) -> Callable[..., Any]:
     """Wrap the body of a task, so that errors become one line and an exit code.
 
     `name` is the task's full name in the tree, and that of its run.
     """
+
+    builtin = body.__module__.startswith(BUILTIN)
 
     @functools.wraps(body)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -33,7 +42,7 @@ def guarded(body: Callable[..., Any], name: str) -> Callable[..., Any]:
             # characters that the terminal's encoding lacks must not end in a traceback
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
-            _refuse_empty(kwargs)
+            _refuse_empty(kwargs, context.empty_arguments(name) if builtin else ())
             with context.running(name), _signals():
                 return body(*args, **kwargs)
         except PgtasksError as exc:
@@ -70,11 +79,15 @@ def pass_over_closed_pipes() -> None:
     sys.excepthook = end
 
 
-def _refuse_empty(flags: Mapping[str, Any]) -> None:
-    """Refuse an empty value of a repeatable flag, such as an unset variable of a script."""
-    for name, value in flags.items():
-        if isinstance(value, list) and "" in value:
-            raise Refused(f"--{name.strip('_').replace('_', '-')} '' names nothing")
+def _refuse_empty(flags: Mapping[str, Any], empty: Sequence[str]) -> None:
+    """Refuse an empty value, such as an unset variable of a script, that would count as no flag.
+
+    `--into "$NAME"` must not replace the database itself. `empty` are the arguments typed so.
+    """
+    lists = [name for name, value in flags.items() if isinstance(value, list) and "" in value]
+    shown = [f"--{name.strip('_').replace('_', '-')}" for name in lists]
+    for argument in (*shown, *(each for each in empty if each not in _TEXTS)):
+        raise Refused(f"{argument} '' names nothing")
 
 
 def exit_of(exc: PgtasksError, *, json: bool = False) -> invoke.Exit:

@@ -3,7 +3,7 @@
 Invoke says "No idea what 'db.bakcup' is!". It loads tasks.py before it parses the tasks of the
 command line, so that this module can replace the errors of its parser. It depends on
 Program.parse_tasks, parse_cleanup, collection and core, and ParserContext.help_for, which are
-public, and on ParseMachine.complete_flag.
+public, and on ParseMachine.complete_flag and see_positional_arg.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from invoke.parser import ParseError, ParserContext
 from invoke.parser.parser import ParseMachine
 from invoke.program import Program
 
-from pgtasks.cli import early, topic
+from pgtasks.cli import context, early, topic
 from pgtasks.errors import Failed
 from pgtasks.report import typed
 
@@ -59,18 +59,35 @@ def teach() -> None:
             setattr(Program, name, _in_our_words(method))
     if not hasattr(ParseMachine.complete_flag, "__wrapped__"):
         ParseMachine.complete_flag = _with_value(ParseMachine.complete_flag)
+    if not hasattr(ParseMachine.see_positional_arg, "__wrapped__"):
+        ParseMachine.see_positional_arg = _not_empty(ParseMachine.see_positional_arg)
     if not hasattr(ParserContext.help_for, "__wrapped__"):
         ParserContext.help_for = _with_kind(ParserContext.help_for)
 
 
 def _with_value(method: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Refuse a repeatable flag without a value, which Invoke accepts."""
+    """Refuse a repeatable flag without a value, which Invoke accepts; remember empty values."""
 
     @functools.wraps(method)
     def wrapped(machine: Any) -> None:
         method(machine)
         if machine.flag and machine.flag.kind is list and not machine.flag_got_value:
             machine.error(f"Flag {machine.flag!r} needed value and was not given one!")
+        if machine.flag and machine.flag.raw_value == "" and machine.context.name:
+            context.given_empty(machine.context.name, _flag(machine.flag.name))
+
+    return wrapped
+
+
+def _not_empty(method: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
+    """Remember an empty positional, which some tasks would take for something else."""
+
+    @functools.wraps(method)
+    def wrapped(machine: Any, value: str) -> None:
+        open_ones = [each for each in machine.context.positional_args if each.value is None]
+        if value == "" and open_ones:
+            context.given_empty(machine.context.name, open_ones[0].name.upper())
+        method(machine, value)
 
     return wrapped
 
@@ -143,7 +160,7 @@ def _incomplete(text: str, context: Any, words: Sequence[str]) -> str:
 
 
 def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    return f"--{name.strip('_').replace('_', '-')}"
 
 
 def _lowered(text: str) -> str:

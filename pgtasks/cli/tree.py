@@ -170,7 +170,7 @@ def _wrap(task: Any, name: str) -> None:
 
 def _loaded(path: Path, folder: Path, *, own: bool) -> ModuleType:
     """Load one file as a module, so that its folder need not be a package."""
-    name = f"{'tasks' if own else 'pgtasks_builtin'}.{path.stem}"
+    name = f"{'tasks' if own else edge.BUILTIN}.{path.stem}"
     if own and str(folder) not in sys.path:
         sys.path.append(str(folder))
     spec = importlib.util.spec_from_file_location(name.replace(".", "_", 1), path)

@@ -230,3 +230,36 @@ def test_help_in_a_branch_of_another_tree_runs_nothing(inv: Any, tmp_path: Path)
         done = inv(*words, cwd=project)
         assert (done.returncode, done.stderr) == (0, "")
         assert " pg.db.drop " in done.stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("db.restore", "--into", ""), "--into ''"),  # the database itself would be replaced
+        (("db.restore", "--into="), "--into ''"),
+        (("db.restore", "--only-table", ""), "--only-table ''"),
+        (("migrate.stamp", ""), "TO ''"),  # the version table would be emptied
+        (("backup.import", ""), "PATH ''"),  # the folder in which it is typed
+        (("env.status", "db.copy", "dev", ""), "TARGET ''"),
+        (("trigger.drop", "--table", "", "--name", "x"), "--table ''"),
+        (("seed.load", "--set", ""), "--set ''"),
+    ],
+)
+def test_an_empty_value_is_not_no_value(
+    inv: Any, tmp_path: Path, argv: tuple[str, ...], words: str
+) -> None:
+    project = make_project(tmp_path / "shop", "postgresql://nobody@127.0.0.1:1/none")
+    refused = inv(*argv, cwd=project)
+    assert refused.returncode == 2, refused.stderr
+    assert refused.stderr.splitlines()[-1] == f"error: {words} names nothing"
+
+
+def test_a_text_and_an_own_task_may_have_an_empty_value(inv: Any, tmp_path: Path) -> None:
+    project = make_project(tmp_path / "shop", "postgresql://nobody@127.0.0.1:1/none")
+    assert inv("db.backup", "--note", "", cwd=project).returncode == 4
+    (project / "tasks").mkdir()
+    (project / "tasks" / "own.py").write_text(
+        "from pgtasks import task\n@task\ndef greet(c, who, how=''):\n    print(repr((who, how)))\n"
+    )
+    done = inv("own.greet", "", "--how", "", cwd=project)
+    assert (done.returncode, done.stdout) == (0, "('', '')\n"), done.stderr
