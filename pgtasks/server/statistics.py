@@ -9,7 +9,7 @@ from __future__ import annotations
 from pgtasks.server import connection
 from pgtasks.server.catalog import OWN_SCHEMA
 from pgtasks.server.connection import Connection
-from pgtasks.server.quoting import identifier
+from pgtasks.server.quoting import identifier, to_bytes
 
 MOST = 200  # tables that are named one by one
 _TABLES = f"""
@@ -36,5 +36,14 @@ def missing(conn: Connection, known: frozenset[Name] = frozenset()) -> list[str]
 
 
 def flags(tables: list[str]) -> tuple[str, ...]:
-    """Return the flags of vacuumdb for these tables; where they are many, for all there are."""
-    return tuple(f"--table={name}" for name in tables) if len(tables) <= MOST else ()
+    """Return the flags of vacuumdb for these tables.
+
+    Where they are many, or have a name that no argument can hold, they are for all there are.
+    """
+    if len(tables) > MOST or not all(map(_is_text, tables)):
+        return ()
+    return tuple(f"--table={name}" for name in tables)
+
+
+def _is_text(name: str) -> bool:
+    return to_bytes(name) == name.encode("utf-8", "surrogateescape")
