@@ -11,7 +11,7 @@ from typing import Any
 from psycopg2 import sql
 
 from pgtasks import report
-from pgtasks.errors import BadConfiguration, NotProven
+from pgtasks.errors import BadConfiguration, NotProven, Refused
 from pgtasks.host import plainfile, tools
 from pgtasks.host.base import Host
 from pgtasks.report import typed
@@ -26,6 +26,7 @@ from pgtasks.settings.project import Project
 from pgtasks.settings.target import Target
 
 NAME = "schema.sql"
+NOT_OURS = "is no schema file that schema.write has written"
 LIMIT = 64 << 20  # bytes of a file
 _LOCK_WAIT = 10  # seconds that pg_dump waits for a table that is locked exclusively
 _OPTIONS = ("--schema-only", f"--lock-wait-timeout={_LOCK_WAIT * 1000}")
@@ -37,6 +38,7 @@ SET check_function_bodies = false;
 SET client_min_messages = warning;
 SELECT pg_catalog.set_config('search_path', '', false);
 """
+_FIRST = _HEADER.partition(",")[0]
 # rows, labels that need their provider, and options with passwords
 _LEFT_OUT = ("MATERIALIZED VIEW DATA", "SECURITY LABEL", "USER MAPPING")
 _SHOWN = 100  # lines of a difference
@@ -94,6 +96,12 @@ class SchemaFile:
     written: bool = False
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether the file holds something else than a schema file of ours."""
+        before = self.before or ""
+        return bool(before.strip()) and not before.startswith(_FIRST)
+
+    @property
     def changed(self) -> bool:
         """Whether file and database differ."""
         return self.before != self.after
@@ -111,6 +119,8 @@ class SchemaFile:
         """Return the difference in one line."""
         if self.before is None:
             return f"there is no {self.name}"
+        if self.is_foreign:
+            return f"{self.name} {NOT_OURS}"
         return f"{self.name} differs from the database"
 
     def difference(self) -> list[str]:
@@ -124,8 +134,8 @@ class SchemaFile:
     def check(self) -> None:
         """Raise NotProven if file and database differ."""
         if self.changed:
-            way = f"{typed.task('schema.write')} writes it"
-            raise NotProven(f"{self.sentence()}: {way}", details=self.as_json())
+            way = "" if self.is_foreign else f": {typed.task('schema.write')} writes it"
+            raise NotProven(f"{self.sentence()}{way}", details=self.as_json())
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data with stable keys."""
@@ -159,9 +169,11 @@ def _content(path: Path, name: str) -> str | None:
 
 
 def write(made: SchemaFile) -> SchemaFile:
-    """Write the file if it differs, in one piece."""
+    """Write the file if it differs, in one piece; raises Refused if it holds something else."""
     if not made.changed:
         return made
+    if made.is_foreign:
+        raise Refused(f"{made.name} {NOT_OURS}: it stays as it is, name another one with --file")
     content = made.after.encode("utf-8", "surrogateescape")
     try:
         made.path.parent.mkdir(parents=True, exist_ok=True)

@@ -196,3 +196,29 @@ def test_write_and_check(inv: Any, cluster: Cluster, target: Target, project: Pa
     assert "+    more integer" in json.loads(differs.stdout)["difference"]
     other = inv("schema.write", "--file", "db/structure.sql")
     assert other.stdout.startswith("wrote db/structure.sql")
+
+
+def test_what_somebody_else_wrote_stays(
+    inv: Any, cluster: Cluster, target: Target, project: Path
+) -> None:
+    shop = two_revisions(cluster, target, project)
+    tasks = (project / "tasks.py").read_text()
+    refused = inv("schema.write", "--file", "tasks.py")
+    words = "is no schema file that schema.write has written"
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith(f"error: tasks.py {words}: it stays")
+    assert (project / "tasks.py").read_text() == tasks
+    checked = inv("schema.write", "--check", "--file", "tasks.py")
+    assert checked.returncode == 5
+    assert checked.stderr.splitlines()[-1] == f"error: tasks.py {words}"
+
+    own = project / "sql" / "schema.sql"
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("CREATE TABLE by_hand ();\n")
+    done = inv("migrate.up", "--no-backup")
+    assert done.returncode == 0, done.stderr
+    assert f"sql/schema.sql {words}" in done.stderr
+    assert own.read_text() == "CREATE TABLE by_hand ();\n"
+    own.write_text("\n")  # made by hand for the first time
+    assert inv("schema.write").returncode == 0
+    assert shop.tables() == ["alembic_version", "notes", "tags"]

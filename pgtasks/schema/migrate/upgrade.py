@@ -146,6 +146,8 @@ class Upgrade(Pipeline):
         if not revisions.reaches_head:
             return skipped("", "the file belongs to the head of the revisions")
         made = schema.compared(self.project, path, self.target, reached.host)
+        if made.is_foreign:
+            return skipped("", f"{made.name} {schema.NOT_OURS}")
         if self.target.protected and made.changed:
             # what differs there is for a person to look at, and no change of this checkout
             self.console.say(f"warning: {made.sentence()}")
