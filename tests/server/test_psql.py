@@ -346,6 +346,28 @@ def test_an_error_that_psql_goes_on_behind_fails(
     assert there(cluster, target, "shelf")
 
 
+def test_what_a_file_prepares_is_not_committed(
+    run: Callable[..., str], cluster: Cluster, target: Target
+) -> None:
+    text = "CREATE TABLE early (i int);\nPREPARE TRANSACTION 'later';\nCREATE TABLE late (i int);"
+    try:
+        with pytest.raises(
+            Failed, match=r"2 \(PREPARE\) ended .*is not committed and keeps its lo"
+        ):
+            run(text)
+        there = "SELECT relname FROM pg_class WHERE relname IN ('early', 'late')"
+        assert cluster.execute(there, target.database) == [("late",)]
+    finally:
+        cluster.execute("ROLLBACK PREPARED 'later'", target.database)
+
+
+def test_what_failed_without_ending_the_transaction_is_told(run: Callable[..., str]) -> None:
+    lenient = "\\set ON_ERROR_ROLLBACK on\n\\set ON_ERROR_STOP off\nSELECT 1/0;\n"
+    said = run(lenient)
+    assert ", committed (" in said
+    assert "x.sql:2 turns ON_ERROR_STOP off: what failed is not in it)" in said
+
+
 def test_a_rollback_in_a_file_fails(
     run: Callable[..., str], cluster: Cluster, target: Target
 ) -> None:

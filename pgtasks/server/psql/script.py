@@ -85,16 +85,23 @@ def run(target: Target, script: Script) -> str:
 
 def _ended(script: Script, ran: session.Ran) -> str:
     """Return how the transaction ended, raising Failed if a part was rolled back."""
-    enders = script.program.enders
+    enders, lenient = script.program.enders, script.program.lenient
     if ran.kept:
-        return ", committed"
+        went_on = lenient and ran.messages
+        failed = f" ({lenient} turns ON_ERROR_STOP off: what failed is not in it)"
+        return f", committed{failed if went_on else ''}"
     if not script.transaction:
         if ran.open:
             raise Failed("a transaction was open at the end and is rolled back: COMMIT is missing")
-        lenient = script.program.lenient
         return f" ({lenient} turns ON_ERROR_STOP off, psql went on behind errors)" * bool(lenient)
     which = ", ".join(f"{place}:{line} ({words})" for place, line, words in enders[:3])
     which = which or "a statement"
+    if any(words == "PREPARE" for _, _, words in enders):
+        raise Failed(
+            f"{which} ended the transaction that the files run in: what ran before PREPARE "
+            "TRANSACTION is not committed and keeps its locks until COMMIT PREPARED or ROLLBACK "
+            "PREPARED (pg_prepared_xacts names it), what ran behind it stays"
+        )
     if any(words in ("ROLLBACK", "ABORT") for _, _, words in enders) or not enders:
         raise Failed(
             f"{which} ended the transaction that the files run in: what it held may be rolled back,"
