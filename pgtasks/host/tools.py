@@ -256,7 +256,8 @@ def _none_fits(
 def environment(target: Target, passfile: str, *, read_only: bool = False) -> dict[str, str]:
     """Return the variables with which a tool connects to the target, without secrets."""
     target = peer.trusted(target)
-    parameters = {**target.parameters, "host": target.host, "port": str(target.port)}
+    given = libpq.reading(target.parameters) if read_only else target.parameters
+    parameters = {**given, "host": target.host, "port": str(target.port)}
     parameters |= {"user": target.user, "database": target.database}
     variables = libpq.VARIABLES
     env = {variables[key]: value for key, value in parameters.items() if key in variables}

@@ -26,6 +26,7 @@ from pgtasks.server import session as sessions
 from pgtasks.server.records import Record, records
 from pgtasks.server.session import Session
 from pgtasks.server.silence import ANSWER
+from pgtasks.settings import libpq
 from pgtasks.settings.target import REQUIREPEER, Target
 
 Connection = psycopg2.extensions.connection
@@ -60,7 +61,7 @@ def conninfo(
         secrets=target.secrets,
     )
     parameters = {
-        **target.parameters,
+        **(libpq.reading(target.parameters) if read_only else target.parameters),
         **_KEEPALIVE,
         "host": target.host,
         "port": str(target.port),

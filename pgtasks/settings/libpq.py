@@ -232,6 +232,16 @@ def make_url(
     return f"{url}?{options}" if options else url
 
 
+def reading(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters of a session that only reads, on the server that was asked for.
+
+    libpq takes such a session for that of a server which can only be read.
+    """
+    attrs = {"read-write": "primary"}
+    key = "target_session_attrs"
+    return {k: attrs.get(v, v) if k == key else v for k, v in parameters.items()}
+
+
 def wants_tls(parameters: Mapping[str, str]) -> bool:
     """Return whether parameters require TLS; without sslmode, libpq uses what the server offers."""
     return parameters.get("sslmode") in ENCRYPTED

@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -143,3 +145,15 @@ def test_a_library_that_is_not_there_names_the_setting(
             connection.connect(any_cluster.target(name))
         any_cluster.execute(f'ALTER DATABASE "{name}" RESET {setting}')
         connection.connect(any_cluster.target(name)).close()
+
+
+def test_a_url_that_wants_a_server_to_write_to_can_be_read(
+    cluster: Cluster, database: str, project: Path, inv: Any
+) -> None:
+    url = cluster.url(database)
+    mark = "&" if "?" in url else "?"
+    (project / "env" / "dev.yaml").write_text(f"url: {url}{mark}target_session_attrs=read-write\n")
+    for task in (("db.check",), ("db.run", "--sql", "CREATE TABLE t (i int)"), ("db.backup",)):
+        done = inv(*task)
+        assert done.returncode == 0, done.stderr
+    assert inv("db.restore").returncode == 0
