@@ -10,8 +10,9 @@ from psycopg2 import sql
 from pgtasks import report
 from pgtasks.database import attached, kept, recover
 from pgtasks.database.drop import drop_plainly
+from pgtasks.database.replaced import OTHERS
 from pgtasks.errors import Refused
-from pgtasks.report import typed
+from pgtasks.report import account, typed
 from pgtasks.report.interruption import telling
 from pgtasks.server import connection, reach, stamp
 from pgtasks.server.connection import Connection
@@ -185,7 +186,10 @@ def left_to_drop(lock: Lock) -> Dropped:
     if leftovers.missing:
         return Dropped(name, existed=False, beside=beside, dry=True)
     size, sessions, template, owner = connection.rows(
-        conn, _SIZE_AND_SESSIONS, (name,), into=tuple[int | None, int, bool, str]
+        conn,
+        _SIZE_AND_SESSIONS,
+        {"name": name, "own": account.end_of_names()},
+        into=tuple[int | None, int, bool, str],
     )[0]
     refuse_obstacles(conn, name, template=template)
     owners = tuple(sorted({owner, *(side.owner for side in leftovers.kept)}))
@@ -228,7 +232,6 @@ _SIZE_AND_SESSIONS = (
     "SELECT CASE WHEN has_database_privilege(d.oid, 'CONNECT')"
     " OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(d.oid) END,"
     # an autovacuum worker has no role
-    " (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid"
-    "  AND a.usesysid IS NOT NULL), d.datistemplate,"
-    " pg_get_userbyid(d.datdba) FROM pg_database d WHERE d.datname = %s"
+    f" (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND {OTHERS}),"
+    " d.datistemplate, pg_get_userbyid(d.datdba) FROM pg_database d WHERE d.datname = %(name)s"
 )

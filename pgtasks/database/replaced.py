@@ -32,12 +32,13 @@ SELECT extract(epoch FROM clock_timestamp() - max((pg_stat_file(path, true)).mod
 FROM (SELECT 'base/' || %s || '/' || file AS path FROM pg_ls_dir('base/' || %s) file
   WHERE file ~ '^[0-9]') files"""
 # without those of this process: one may end on the server some time after it is closed here
-_SESSIONS = """
+OTHERS = """usesysid IS NOT NULL AND NOT (starts_with(coalesce(application_name, ''), 'pgtasks ')
+  AND right(application_name, length(%(own)s)) = %(own)s)"""
+_SESSIONS = f"""
 SELECT coalesce(usename, '?') AS role, coalesce(application_name, '') AS application,
   count(*) AS number
 FROM pg_stat_activity WHERE datid = %(oid)s::oid AND pid <> pg_backend_pid()
-AND usesysid IS NOT NULL AND NOT (starts_with(coalesce(application_name, ''), 'pgtasks ')
-  AND right(application_name, length(%(own)s)) = %(own)s) GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"""
+AND {OTHERS} GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"""
 _NAMED = 3  # applications that a line names
 
 

@@ -207,6 +207,9 @@ def wait_for_autovacuum(cluster: Cluster, name: str) -> None:
         " WHERE a.datname = %s AND backend_type = 'autovacuum worker'"
     )
     until(lambda: cluster.value(query, parameters=(name,)))
+    # a session that made the table ends some time after it is closed
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND usesysid IS NOT NULL"
+    until(lambda: not cluster.value(others, parameters=(name,)))
 
 
 def test_a_session_that_may_not_be_ended_keeps_a_database(cluster: Cluster, database: str) -> None:

@@ -6,10 +6,11 @@ from contextlib import closing
 
 from servers import Cluster
 
-from pgtasks.database import replaced
+from pgtasks.database import create, replaced
 from pgtasks.database.replaced import Sessions
 from pgtasks.report import account
 from pgtasks.server import connection
+from pgtasks.server.lock import Lock
 from pgtasks.settings.target import Target
 
 
@@ -27,3 +28,12 @@ def test_sessions_of_this_process_are_no_others(cluster: Cluster, target: Target
         Sessions("postgres", stranger, 1),
         Sessions("postgres", account.end_of_names(), 1),
     }
+
+
+def test_a_drop_counts_no_session_of_this_process(cluster: Cluster, target: Target) -> None:
+    with (
+        connection.session(target, purpose="identify"),
+        closing(cluster.connect(target.database)),
+        Lock(target, "db.drop") as lock,
+    ):
+        assert create.left_to_drop(lock).sessions == 1

@@ -102,9 +102,10 @@ def test_what_the_server_says_meanwhile_ends_no_connection(
     monkeypatch.setattr(liveness, "_TRUSTED", 60.0)
     done = pings(service, monkeypatch)
     with service.session() as session:
-        session.execute(text("LISTEN orders"))
         first = session.execute(BACKEND).scalar_one()
         raw = session.connection().connection.dbapi_connection
+        assert raw is not None
+        raw.cursor().execute("LISTEN orders")  # in the session's own words it would close it
     cluster.execute("NOTIFY orders", service.engine.url.database or "")
     until(lambda: not liveness.is_silent(raw))
     assert backend(service) == first
