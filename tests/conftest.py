@@ -23,6 +23,7 @@ start_new_inv(*args)    the same in a Python of its own
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import re
@@ -140,6 +141,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return known.get(file, len(known)), small, -number[item.path], file
 
     items.sort(key=key)
+
+
+def pytest_collection_finish() -> None:
+    """Let no collection of garbage look at the tests again: thousands, as long as the run lasts."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(hookwrapper=True)
