@@ -58,6 +58,7 @@ from depots import (  # noqa: F401
 from network import db1, db2, db18, jump, network  # noqa: F401  fixtures, see network.py
 from offices import office, office_clinic  # noqa: F401  fixtures, see offices.py
 from paths import HOMES, TEMPORARY
+from plugins import WITHOUT
 from progress import Progress
 from projects import make_project, put_stamp
 from restores import plain_owner  # noqa: F401
@@ -183,6 +184,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
     for module, name, value in _AT_FIRST:
         monkeypatch.setattr(module, name, value)
+    monkeypatch.setenv("PYTEST_ADDOPTS", WITHOUT)
     # each run sweeps the temporary files of killed ones: those of other tests are none of its
     # business. The paths are short, for a socket may be created below them.
     with tempfile.TemporaryDirectory(

@@ -20,6 +20,7 @@ from invoke.exceptions import ParseError
 from invoke.parser import Parser, ParserContext
 from invoke.program import Program
 from paths import ROOT
+from plugins import WITHOUT
 from servers import free_port
 
 import pgtasks
@@ -314,7 +315,10 @@ def typed(
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,
-        **{**shell, "env": {**shell["env"], "COLUMNS": "100", "PYTEST_ADDOPTS": _QUIET}},
+        **{
+            **shell,
+            "env": {**shell["env"], "COLUMNS": "100", "PYTEST_ADDOPTS": f"{_QUIET} {WITHOUT}"},
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
