@@ -10,11 +10,11 @@ from psycopg2 import sql
 from pgtasks import report
 from pgtasks.database import attached, kept, recover
 from pgtasks.database.drop import drop_plainly
-from pgtasks.database.replaced import OTHERS
 from pgtasks.errors import Refused
 from pgtasks.report import account, typed
 from pgtasks.report.interruption import telling
 from pgtasks.server import connection, reach, stamp
+from pgtasks.server.catalog import OTHERS
 from pgtasks.server.connection import Connection
 from pgtasks.server.identity import Identity, comment_and_stamp, system_identifier, valid
 from pgtasks.server.lock import Lock

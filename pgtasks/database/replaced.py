@@ -16,6 +16,7 @@ from pgtasks import report
 from pgtasks.errors import Failed
 from pgtasks.report import account
 from pgtasks.server import connection
+from pgtasks.server.catalog import OTHERS
 from pgtasks.server.connection import Connection
 
 _FACTS = """
@@ -31,9 +32,6 @@ _FILES = """
 SELECT extract(epoch FROM clock_timestamp() - max((pg_stat_file(path, true)).modification))::float8
 FROM (SELECT 'base/' || %s || '/' || file AS path FROM pg_ls_dir('base/' || %s) file
   WHERE file ~ '^[0-9]') files"""
-# without those of this process: one may end on the server some time after it is closed here
-OTHERS = """usesysid IS NOT NULL AND NOT (starts_with(coalesce(application_name, ''), 'pgtasks ')
-  AND right(application_name, length(%(own)s)) = %(own)s)"""
 _SESSIONS = f"""
 SELECT coalesce(usename, '?') AS role, coalesce(application_name, '') AS application,
   count(*) AS number

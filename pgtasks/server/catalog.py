@@ -10,6 +10,11 @@ from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.quoting import qualified, quoted
 
+# Sessions of others, of those in pg_stat_activity. `own` is the end of the names of this process:
+# one of its sessions may end on the server some time after it is closed here.
+OTHERS = """usesysid IS NOT NULL AND NOT (starts_with(coalesce(application_name, ''), 'pgtasks ')
+  AND right(application_name, length(%(own)s)) = %(own)s)"""
+
 # User schemas, by the same rule as in pg_dump.
 OWN_SCHEMA = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 _OF_EXTENSION = (

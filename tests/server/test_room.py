@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from waiting import until
 from pgtasks.errors import Unreachable
 from pgtasks.server import connection, room
 from pgtasks.settings.target import Target
+
+OF_FEW = "SELECT FROM pg_stat_activity WHERE usename = 'few'"
 
 
 @pytest.fixture
@@ -30,13 +33,19 @@ def shop(cluster: Cluster, fresh_database: Callable[..., str]) -> Iterator[Targe
 
 
 def check(cluster: Cluster, target: Target, needed: int, besides: int = 0) -> None:
+    with opened(cluster, target) as conn:
+        room.check(conn, target, "it", within=needed, besides=besides, jobs=2)
+
+
+@contextmanager
+def opened(cluster: Cluster, target: Target) -> Iterator[connection.Connection]:
+    """Yield a session; it ends on the server some time after it is closed here."""
     with connection.session(target) as conn:
         pid = conn.info.backend_pid
         try:
-            room.check(conn, target, "it", within=needed, besides=besides, jobs=2)
+            yield conn
         finally:
             conn.close()
-            # a session ends on the server some time after it is closed here
             until(lambda: not cluster.execute(f"SELECT FROM pg_stat_activity WHERE pid = {pid}"))
 
 
@@ -44,7 +53,7 @@ def test_counts_what_is_open(cluster: Cluster, shop: Target) -> None:
     cluster.execute("ALTER ROLE few CONNECTION LIMIT 4")
     check(cluster, shop, 4)
     check(cluster, shop, 3, 1)
-    with connection.session(shop):
+    with opened(cluster, shop):
         with pytest.raises(Unreachable) as short:
             check(cluster, shop, 3, 1)
         assert "it needs 4 sessions at once and role few has room for 3 (2 of " in str(short.value)
@@ -73,11 +82,13 @@ def test_what_it_says_a_backup_needs_is_what_one_needs(
     for task, needed, work in (("db.backup", 11, "the backup"), ("db.restore", 6, "the restore")):
         before = cluster.databases()
         cluster.execute(f"ALTER ROLE few CONNECTION LIMIT {needed - 1}")
+        until(lambda: not cluster.execute(OF_FEW))  # those of the run before
         done = inv(task, cwd=root)
         assert done.returncode == 4, (task, done.stderr)
         assert f"{work} needs " in done.stderr
         assert cluster.databases() == before
         assert not list(root.glob("backups/**/.*.partial"))
         cluster.execute(f"ALTER ROLE few CONNECTION LIMIT {needed}")
+        until(lambda: not cluster.execute(OF_FEW))
         done = inv(task, cwd=root)
         assert done.returncode == 0, (task, done.stderr)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import rewriting
 import schemas
+from halting import unlocked
 from schemas import Restored
 from servers import Cluster
 
@@ -372,7 +373,7 @@ class TestRestore:
         assert len(left) == 2
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
-        recovered = inv("db.recover")
+        recovered = unlocked(inv, "db.recover")
         assert recovered.returncode == 0, recovered.stderr
         assert [name for name in cluster.databases() if "__" in name] == []
 
