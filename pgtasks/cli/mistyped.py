@@ -230,7 +230,7 @@ def _no_positional(
     if group in _groups(names) and "." in word and word not in near and flag not in _TEXTS:
         members = [name for name in names if name.startswith(f"{group}.")]
         return f"unknown task {word!r}, did you mean {', '.join(near or members)}"
-    task_meant = word in near or difflib.get_close_matches(word, names, 1, 0.85)
+    task_meant = word in names or word in near or difflib.get_close_matches(word, names, 1, 0.85)
     if f"--{flag}" in context.flags and not task_meant:
         value = shlex.quote(word)
         if task == "db.run" and len(word.split()) > 1:  # a statement
@@ -238,6 +238,9 @@ def _no_positional(
         env = "" if flag == "env" else _environment(words)
         way = typed.task(task, f"--{flag} {value}", environment=env)
         return f"{task} takes {word!r} by a flag: {way}"
+    wanted = " ".join(each.name.upper() for each in context.positional_args)
+    if wanted and not task_meant and "." not in word:
+        return f"{task} takes {wanted} alone, {word!r} is too many ({typed.inv('--help', task)})"
     way_out = (
         f"did you mean the task {', '.join(near)}" if near else f"see {typed.inv('--help', task)}"
     )

@@ -263,3 +263,16 @@ def test_a_text_and_an_own_task_may_have_an_empty_value(inv: Any, tmp_path: Path
     )
     done = inv("own.greet", "", "--how", "", cwd=project)
     assert (done.returncode, done.stdout) == (0, "('', '')\n"), done.stderr
+
+
+def test_a_doubled_positional_is_no_task(inv: Any, tmp_path: Path) -> None:
+    project = make_project(tmp_path / "shop", "postgresql://nobody@127.0.0.1:1/none")
+    refused = inv("backup.drop", "latest", "latest", cwd=project)
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        "error: backup.drop takes ID alone, 'latest' is too many (inv --help backup.drop)\n"
+    )
+    refused = inv("db.copy", "dev", "test", "prod", cwd=project)
+    assert "db.copy takes SOURCE TARGET alone, 'prod' is too many" in refused.stderr
+    refused = inv("backup.show", "latest", "db.bakcup", cwd=project)
+    assert "did you mean db.backup" in refused.stderr
