@@ -82,9 +82,11 @@ def compare_schema(
     access = _access(plan)
     if plan.no_tablespaces:
         source = [replace(entry, rest=("", *entry.rest[1:])) for entry in source]
-    wanted, actual = entries.schema(source, access), entries.schema(built)
+    across = plan.origin.major != plan.major
+    wanted = entries.schema(source, access, across=across)
+    actual = entries.schema(built, across=across)
     words = "printed differently by this server, also from the schema alone"
-    if plan.origin.major == plan.major:
+    if not across:
         compared = entries.compare(wanted, actual, lambda: entries.schema(scratch()))
     else:
         compared = entries.compare_across(wanted, actual)

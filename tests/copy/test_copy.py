@@ -387,3 +387,22 @@ def test_grants_on_a_language_are_counted_once_beside_large_objects(
     copied(source, target)
     assert text(cluster, target.database) == text(cluster, source.database)
     assert cluster.value("SELECT lo_get(4711)", target.database).tobytes() == b"x"
+
+
+def test_what_an_owner_has_not_may_be_printed_otherwise_by_a_newer_server(
+    cluster: Cluster, cluster18: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    source, target = pair(cluster, cluster18, fresh_database)
+    cluster.psql(
+        source.database,
+        "CREATE TABLE nobodys (i int); REVOKE ALL ON nobodys FROM CURRENT_USER;"
+        "CREATE TABLE less (i int); REVOKE DELETE ON less FROM CURRENT_USER;"
+        "GRANT SELECT, TRIGGER ON less TO pg_monitor; GRANT ALL ON less TO PUBLIC;",
+    )
+    copied(source, target)
+    acl = "SELECT relacl::text FROM pg_class WHERE relname = 'nobodys'"
+    assert (
+        cluster18.value(acl, target.database)
+        == f"{{{cluster18.superuser}=m/{cluster18.superuser}}}"
+    )
+    assert cluster.value(acl, source.database) == "{}"

@@ -186,8 +186,10 @@ def _schema(
         reason = built.hint.strip().partition("\n")[0] or built.message
         return _Schema((Difference("schema", f" could not be read: {reason}"),))
     seen = access(plan)
-    wanted, actual = entries.schema(archive, seen), entries.schema(built)
-    if _same_majors(plan):
+    across = not _same_majors(plan)
+    wanted = entries.schema(archive, seen, across=across)
+    actual = entries.schema(built, across=across)
+    if not across:
         compared = entries.compare(wanted, actual, lambda: entries.schema(scratch()))
         words = "printed differently by this server, also from the backup's schema alone"
         if plan.left.checks:

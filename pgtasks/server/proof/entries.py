@@ -36,6 +36,10 @@ _NOT_OWNED = (
     *("PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA"),
 )
 _ALL_LARGE = "LARGE OBJECTS"  # the tag of entries on large objects
+_ON_TABLE = re.compile(rb"((?:GRANT|REVOKE) )([A-Z,]+)( ON TABLE .*)")
+_OF_TABLES_BEFORE_17 = {
+    *(b"SELECT", b"INSERT", b"UPDATE", b"DELETE", b"TRUNCATE", b"REFERENCES", b"TRIGGER")
+}
 _BY_ROOT = b"-- load via partition root "
 _NOT_MADE = b"-- *not* "  # begins the definition of an existing object, such as schema public
 
@@ -104,16 +108,21 @@ AS_SAVED = Access()
 _SCHEMA_ALONE = Access(owners=False, grants=False, subscriptions=False)
 
 
-def schema(entries: Iterable[Entry], access: Access = AS_SAVED) -> Schema:
-    """Return the schema of an archive as a restore with that access creates it."""
+def schema(entries: Iterable[Entry], access: Access = AS_SAVED, *, across: bool = False) -> Schema:
+    """Return the schema of an archive as a restore with that access creates it.
+
+    `across` is for `compare_across`: grants without what not every major has.
+    """
     groups: dict[Key, Group] = {}
-    for key, owner, digest in _inside(entries, access):
+    for key, owner, digest in _inside(entries, access, _common if across else _unordered):
         owner = "" if key[0] in _NOT_OWNED or not owner else access.owner(owner)
         groups.setdefault(key, Counter())[owner, digest] += 1
     return groups
 
 
-def _inside(entries: Iterable[Entry], access: Access) -> Iterator[tuple[Key, str, str]]:
+def _inside(
+    entries: Iterable[Entry], access: Access, grants: Callable[[Entry], str]
+) -> Iterator[tuple[Key, str, str]]:
     large = []
     for entry in entries:
         if _is_left_out(entry, access):
@@ -121,7 +130,7 @@ def _inside(entries: Iterable[Entry], access: Access) -> Iterator[tuple[Key, str
         if is_large(entry):
             large.append(entry)
             continue
-        digest = _unordered(entry) if entry.desc == "ACL" else entry.digest
+        digest = grants(entry) if entry.desc == "ACL" else entry.digest
         yield (entry.desc, entry.namespace, entry.tag), entry.owner, digest
     yield from _large_objects(large)
 
@@ -164,7 +173,26 @@ def is_inside(entry: Entry) -> bool:
 
 def _unordered(entry: Entry) -> str:
     """Return a digest of statements, ignoring their order."""
-    return hashlib.sha256(b"\n".join(sorted(entry.definition.splitlines()))).hexdigest()[:32]
+    return _of_lines(entry.definition.splitlines())
+
+
+def _of_lines(lines: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"\n".join(sorted(lines))).hexdigest()[:32]
+
+
+def _common(entry: Entry) -> str:
+    """Return a digest of grants, ignoring MAINTAIN on tables, which servers before 17 lack.
+
+    The owner of a table has it there although older servers had revoked all from him.
+    """
+    lines = []
+    for line in entry.definition.splitlines():
+        if not (match := _ON_TABLE.fullmatch(line)):
+            lines.append(line)
+        elif rest := set(match[2].split(b",")) - {b"MAINTAIN"}:
+            what = b"ALL" if rest >= _OF_TABLES_BEFORE_17 else b",".join(sorted(rest))
+            lines.append(match[1] + what + match[3])
+    return _of_lines(lines)
 
 
 def is_large(entry: Entry) -> bool:
