@@ -150,6 +150,26 @@ def test_sessions_are_ended_on_demand_alone(cluster: Cluster, fresh_database: Fr
     session.close()
 
 
+def test_a_session_that_is_just_ending_is_waited_for(
+    cluster: Cluster, fresh_database: Fresh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = stamped(cluster, fresh_database(cluster))
+    session, look = cluster.connect(target.database), takes.replaced.look
+    numbers: list[int] = []
+
+    def looked(*given: Any) -> Any:
+        origin = look(*given)
+        numbers.append(origin.number)
+        session.close()
+        return origin
+
+    monkeypatch.setattr(takes.replaced, "look", looked)
+    with Lock(target, "test") as lock:
+        take(lock, "one")
+        assert names(lock) == ["one"]
+    assert (numbers[0], numbers[-1]) == (1, 0)
+
+
 def test_a_prepared_transaction_is_named(cluster: Cluster, fresh_database: Fresh) -> None:
     target = stamped(cluster, fresh_database(cluster))
     cluster.psql(target.database, "BEGIN; DELETE FROM content; PREPARE TRANSACTION 'it''s';")

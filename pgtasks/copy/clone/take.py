@@ -36,6 +36,8 @@ from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
 
 _NAMED = 3  # applications that a line names
+# the server waits 5 s itself for sessions that end (CountOtherDBBackends)
+_PATIENCE, _PAUSE = 2.0, 0.05  # seconds
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def take(
     `again` lets it replace a clone of the same name, `end_sessions` end the sessions in the
     database, without which they are an obstacle. Raises Refused for an obstacle.
     """
-    plan = _plan(lock, name, again=again)
+    plan = _plan(lock, name, again=again, waits=not end_sessions)
     facts = properties.read(lock.connection, plan.database)
     obstacles.refuse("take a clone", _obstacles(lock, host, plan, facts, ends=end_sessions))
     if not agreed(plan):
@@ -141,9 +143,14 @@ def _left(lock: Lock, plan: TakePlan) -> str:
     return f"clone {plan.name!r} is taken" if taken else f"no clone {plan.name!r} was taken"
 
 
-def _plan(lock: Lock, name: str, *, again: bool) -> TakePlan:
+def _plan(lock: Lock, name: str, *, again: bool, waits: bool) -> TakePlan:
     conn, target = lock.connection, lock.target
-    origin = replaced.look(conn, present(glimpse(conn, target.database), target).database)
+    database = present(glimpse(conn, target.database), target).database
+    origin = replaced.look(conn, database)
+    latest = time.monotonic() + _PATIENCE
+    while waits and origin and origin.sessions and time.monotonic() < latest:
+        time.sleep(_PAUSE)
+        origin = replaced.look(conn, database)
     if origin is None:
         raise Failed(f"database {target.database!r} was dropped or renamed meanwhile")
     before = tuple(each for each in clones.find(conn, target) if each.name == name)
