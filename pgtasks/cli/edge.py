@@ -87,7 +87,8 @@ def _refuse_empty(flags: Mapping[str, Any], empty: Sequence[str]) -> None:
     lists = [name for name, value in flags.items() if isinstance(value, list) and "" in value]
     shown = [f"--{name.strip('_').replace('_', '-')}" for name in lists]
     for argument in (*shown, *(each for each in empty if each not in _TEXTS)):
-        raise Refused(f"{argument} '' names nothing")
+        choice = ", or leave it out" if argument.startswith("--") else ""
+        raise Refused(f"{argument} is empty: give it a value{choice}")
 
 
 def exit_of(exc: PgtasksError, *, json: bool = False) -> invoke.Exit:

@@ -177,7 +177,7 @@ def test_a_loss_that_nobody_has_seen(site: Path, inv: Inv) -> None:
 def test_names_that_mean_no_single_backup_here(site: Path, inv: Inv, tmp_path: Path) -> None:
     made = ids(site)
     other = put(site, 1, database="shop2")
-    for name in ("latest", "x", "../shop2/" + other.id, "", "."):
+    for name in ("latest", "x", "../shop2/" + other.id, " ", "."):
         assert "unknown backup" in dropped(inv, site, name, "--yes", code=2)
     assert "is the beginning of 3 IDs" in dropped(inv, site, "20", "--yes", code=2)
     link = site / HOME / "20250101T000000Z-0000"

@@ -264,7 +264,8 @@ def test_an_empty_value_of_a_repeatable_flag_is_refused(
 ) -> None:
     flag = argv[-2]
     done = inv(*argv)
-    assert (done.returncode, done.stderr) == (2, f"error: {flag} '' names nothing\n")
+    error = f"error: {flag} is empty: give it a value, or leave it out\n"
+    assert (done.returncode, done.stderr) == (2, error)
 
 
 # check constraints that held for the rows when they came, and do not now

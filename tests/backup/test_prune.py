@@ -356,7 +356,7 @@ class TestTrash:
             "is the beginning of 2 IDs in the trash" in inv("backup.untrash", "2", cwd=site).stderr
         )
         assert "there is 2" in inv("backup.untrash", "x", cwd=site).stderr
-        assert "ID '' names nothing" in inv("backup.untrash", "", cwd=site).stderr
+        assert "ID is empty" in inv("backup.untrash", "", cwd=site).stderr
 
     def test_empties_itself_after_days(self, site: Path, inv: Inv) -> None:
         made = backups(site, 4)

@@ -77,7 +77,7 @@ def test_it_is_dropped_by_its_name_and_no_other_is(
 ) -> None:
     assert inv("db.restore", "--into", name).returncode == 0
     there = cluster.databases()
-    for other in (saved, "postgres", "template1", "nosuch", ""):
+    for other in (saved, "postgres", "template1", "nosuch", " "):
         refused = inv("db.drop", "--name", other, "--yes")
         words = f"{other!r} is no database that db.restore --into made beside {saved!r}"
         assert (refused.returncode, words in refused.stderr) == (2, True), refused.stderr
