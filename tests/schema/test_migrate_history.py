@@ -107,7 +107,7 @@ def test_stamp_writes_the_version_table_and_nothing_else(inv: Any, shop: Shop) -
 
     done = inv("migrate.stamp", "head")
 
-    assert "warning: the database is empty, and a stamp makes no tables" in done.stderr
+    assert "warning: the database is empty, and the version table makes no tables" in done.stderr
     assert "counts as applied, and does not run: two revision two" in done.stderr
     assert shop.tables() == ["alembic_version"]
     assert shop.status().current == ("two",)
