@@ -197,8 +197,14 @@ class TestPartial:
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def test_ids_sort_by_time(self) -> None:
-        assert staging.new_id()[:8] == f"{datetime.now(timezone.utc):%Y%m%d}"
-        assert len({staging.new_id() for _ in range(50)}) == 50
+        before = datetime.now(timezone.utc)
+        time, _ = staging.new_id().split("-")
+        after = datetime.now(timezone.utc)
+        assert f"{before:%Y%m%dT%H%M%SZ}" <= time <= f"{after:%Y%m%dT%H%M%SZ}"
+
+    def test_ids_of_one_second_differ(self) -> None:
+        # four letters: one pair of 50 is alike in one of fifty runs, ten pairs are in none
+        assert len({staging.new_id() for _ in range(50)}) > 40
 
 
 class TestFolderNames:
