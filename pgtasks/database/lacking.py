@@ -13,6 +13,9 @@ _THERE = {
     " JOIN pg_class c ON c.oid = o.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
     " UNION SELECT n.nspname, t.typname, o.conname FROM pg_constraint o"
     " JOIN pg_type t ON t.oid = o.contypid JOIN pg_namespace n ON n.oid = t.typnamespace",
+    "table data": "SELECT n.nspname, '', c.relname FROM pg_class c"
+    " JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE c.relkind = 'r' AND pg_relation_size(c.oid) > 0",
     "trigger": "SELECT n.nspname, c.relname, o.tgname FROM pg_trigger o"
     " JOIN pg_class c ON c.oid = o.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace",
     "policy": "SELECT n.nspname, c.relname, o.polname FROM pg_policy o"

@@ -19,7 +19,9 @@ from pgtasks.server.proof import entries
 from pgtasks.server.proof.difference import meant
 from pgtasks.server.proof.toc import POST_DATA, STATISTICS, Entry
 
+_COPY_FAILED = re.compile(r"COPY failed for table \"(?P<table>.*?)\": ERROR:")
 _WITH_ROWS = ("TABLE", "FOREIGN TABLE", "SEQUENCE")
+_BEFORE = ("EXTENSION", "TABLE DATA")  # what can be left out although it is not after the rows
 _IDENTIFIER = r'(?:"(?:[^"]|"")*"|[a-z_][a-z0-9_$]*)'
 # as pg_dump writes it, see dumpPolicy in pg_dump.c
 _POLICY = re.compile(
@@ -73,11 +75,11 @@ def left(
         entries = known.get(meant(text, known), [])
         if not entries:
             raise Refused(f"--leave-out {text!r}: {_nearest(text, {*known, *inner})}")
-        if any(entry.section != POST_DATA and entry.desc != "EXTENSION" for entry in entries):
+        if any(entry.section != POST_DATA and entry.desc not in _BEFORE for entry in entries):
             raise Refused(
-                f"--leave-out {text!r}: rows, or what rows and other entries rest on; only what "
-                "comes after the rows can be left out (constraints, indexes, triggers, REFRESH), "
-                "and an extension"
+                f"--leave-out {text!r}: rows and other entries rest on it; only what comes after "
+                "the rows can be left out (constraints, indexes, triggers, REFRESH), an extension, "
+                "and the rows of a table ('table data ...')"
             )
         numbers |= {entry.number for entry in entries}
     if any(entry.number in numbers and entry.desc == "EXTENSION" for entry in archive):
@@ -115,6 +117,16 @@ def _nearest(text: str, known: Iterable[str]) -> str:
 def flag(entry: Entry) -> str:
     """Return the flag that leaves an entry out, empty if that is not possible."""
     return f"--leave-out {shlex.quote(_name(entry))}" if entry.section == POST_DATA else ""
+
+
+def rows_of(words: str, archive: Iterable[Entry]) -> str:
+    """Return the flag that leaves out the rows of the table that COPY failed for.
+
+    It is empty if pg_restore's words name none, or if several schemas have a table of that name.
+    """
+    match = _COPY_FAILED.search(words)
+    found = [e for e in archive if match and (e.desc, e.tag) == ("TABLE DATA", match["table"])]
+    return f"--leave-out {shlex.quote(_name(found[0]))}" if len(found) == 1 else ""
 
 
 def of_roles(archive: Iterable[Entry]) -> Iterator[tuple[Entry, tuple[str, ...]]]:

@@ -83,13 +83,14 @@ def test_what_cannot_be_loaded_is_named_and_left_out(
     assert "index public.word_lower" not in check.stdout
 
 
-def test_rows_are_never_left_out(cluster: Cluster, database: str, project: Path, inv: Any) -> None:
+def test_a_table_is_never_left_out(
+    cluster: Cluster, database: str, project: Path, inv: Any
+) -> None:
     cluster.execute(BROKEN, database)
     assert inv("db.backup").returncode == 0
-    for name in ("table public.child", "table data public.child"):
-        refused = inv("db.restore", "--leave-out", name, "--confirm", database)
-        assert refused.returncode == 2
-        assert "only what comes after the rows can be left out" in refused.stderr
+    refused = inv("db.restore", "--leave-out", "table public.child", "--confirm", database)
+    assert refused.returncode == 2
+    assert "only what comes after the rows can be left out" in refused.stderr
     refused = inv("db.restore", "--leave-out", "index public.word_lowr", "--confirm", database)
     assert "did you mean 'index public.word_lower'" in refused.stderr
 
@@ -328,3 +329,36 @@ def test_check_constraints_that_rows_break_are_left_out(
     assert "constraint public.part.held" not in check
     known = json.loads((next(project.glob("backups/*/*/*/checks.json"))).read_text())
     assert not known.get("proven")
+
+
+def test_rows_that_nothing_can_load_are_left_out(
+    cluster: Cluster, database: str, project: Path, inv: Any
+) -> None:
+    cluster.psql(
+        database,
+        """
+        CREATE FUNCTION priced(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN 1; END';
+        CREATE TABLE bill (id int, price int GENERATED ALWAYS AS (priced(id)) STORED);
+        CREATE TABLE other (id int PRIMARY KEY);
+        INSERT INTO bill VALUES (1);
+        INSERT INTO other VALUES (1), (2);
+        CREATE OR REPLACE FUNCTION priced(int) RETURNS int LANGUAGE plpgsql IMMUTABLE
+          AS $$ BEGIN RAISE EXCEPTION 'not any more'; END $$;
+        """,
+    )
+    assert inv("db.backup").returncode == 0
+    cluster.execute("DELETE FROM other", database)
+    failed = inv("db.restore")
+    assert failed.returncode == 1
+    assert "pg_restore failed at the rows (not any more): --leave-out 'table" in failed.stderr
+    flags = [*flag_of(failed), "--confirm", database]
+    assert flags[1] == "table data public.bill"
+    assert "without  table data public.bill" in inv("db.restore", "--dry", *flags).stdout
+    done = inv("db.restore", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 table identical, 2 rows" in done.stderr
+    assert "not proven: table public.bill: its rows were left out" in done.stdout + done.stderr
+    assert cluster.value("SELECT count(*) FROM bill", database) == 0
+    assert "table data public.bill" in inv("db.check").stdout
+    cluster.execute("ALTER TABLE bill DROP price; INSERT INTO bill VALUES (1)", database)
+    assert "table data public.bill" not in inv("db.check").stdout

@@ -225,22 +225,29 @@ def classified(
     entry = _failed(failure.hint, archive) if kind in (Failed, Denied) else None
     flag = leaving.flag(entry) if entry else ""
     if flag:
-        why = re.search(r"ERROR:\s+(.*)", failure.hint)
-        reason = f" ({why[1]})" if why else ""
         return Failed(
-            f"pg_restore failed after the rows{reason}: {flag} restores all but that"
+            f"pg_restore failed after the rows{_reason(failure.hint)}: {flag} restores all but that"
             f"{', --as-superuser all of it' if held else ''}",
             hint=failure.hint,
         )
-    if kind is Failed and not meaning and (broken := checks.broken(failure.hint, archive)):
-        why = re.search(r"ERROR:\s+(.*)", failure.hint)
-        flags = " ".join(f"--leave-out {shlex.quote(str(check))}" for check in broken)
-        reason = f" ({why[1]})" if why else ""
-        return Failed(
-            f"pg_restore failed at the rows{reason}: {flags} restores them without that",
-            hint=failure.hint,
-        )
+    if kind is Failed and not meaning and (way := _at_rows(failure.hint, archive)):
+        words = f"pg_restore failed at the rows{_reason(failure.hint)}: {way}"
+        return Failed(words, hint=failure.hint)
     return kind(f"pg_restore failed, {meaning}", hint=failure.hint) if meaning else failure
+
+
+def _reason(words: str) -> str:
+    why = re.search(r"ERROR:\s+(.*)", words)
+    return f" ({why[1]})" if why else ""
+
+
+def _at_rows(words: str, archive: Sequence[Entry]) -> str:
+    """Return the way on where rows cannot be loaded, empty if there is none."""
+    if broken := checks.broken(words, archive):
+        flags = " ".join(f"--leave-out {shlex.quote(str(check))}" for check in broken)
+        return f"{flags} restores them without that"
+    flag = leaving.rows_of(words, archive)
+    return f"{flag} restores all but the rows of that table" if flag else ""
 
 
 def _ways(rights: Rights, words: str) -> str:

@@ -16,7 +16,7 @@ from pgtasks.host.base import Host
 from pgtasks.report import Progress, account, plural
 from pgtasks.server import proof as proofs
 from pgtasks.server.dump import describe, pg_dump
-from pgtasks.server.proof import Comparison, Proof, entries
+from pgtasks.server.proof import Comparison, Proof, Unproven, entries
 from pgtasks.server.proof.difference import Difference, accepted, unused
 from pgtasks.server.proof.early import EarlyReader
 from pgtasks.server.proof.entries import Access
@@ -121,7 +121,8 @@ def prove(
             early=early,
         )
         routed = entries.routed(plan.archive)
-        both = (proofs.joined(each, routed) for each in (expected_of(plan, expected), actual))
+        left = expected_of(plan, expected)
+        both = (proofs.joined(each, routed) for each in (left, actual))
         comparison = proofs.compare(*both)
         schema = _schema(plan, archive, built(), scratch)
     differences = accepted(
@@ -132,7 +133,7 @@ def prove(
     if not differences and not plan.left:
         now = journal.now()
         plan.backup.record(proven=now, proven_by=account.who(), failed=None, failure="")
-    unproven = [f"{item.object}: {item.reason}" for item in expected.unproven]
+    unproven = [f"{item.object}: {item.reason}" for item in left.unproven]
     notes = (*_older(expected), *unproven, *comparison.skipped, *schema.notes)
     return Proven(
         comparison, notes, differences, tuple(unused(differences, growth.without(plan.accept)))
@@ -140,15 +141,19 @@ def prove(
 
 
 def expected_of(plan: RestorePlan, expected: Proof) -> Proof:
-    """Return the expected proof of a restore that leaves out the rows of an extension."""
+    """Return the expected proof of a restore that leaves out an extension, or rows of tables."""
     left = {
         (entry.desc, entry.namespace, entry.tag)
         for entry in plan.archive
         if entry.number in plan.left.numbers
     }
     extensions = {tag for desc, _, tag in left if desc == "EXTENSION"}
-    if not extensions:
+    rows = {(schema, name) for desc, schema, name in left if desc == "TABLE DATA"}
+    if not extensions and not rows:
         return expected
+    made = {(entry.namespace, entry.tag) for entry in plan.archive if entry.desc == "TABLE"}
+    named = [item for item in expected.tables if (item.schema, item.name) in rows & made]
+    unproven = [Unproven(f"table {item}", "its rows were left out") for item in named]
     return replace(
         expected,
         tables=tuple(
@@ -162,6 +167,7 @@ def expected_of(plan: RestorePlan, expected: Proof) -> Proof:
         extensions={
             name: version for name, version in expected.extensions.items() if name not in extensions
         },
+        unproven=(*expected.unproven, *unproven),
     )
 
 
