@@ -63,7 +63,7 @@ def backup(
         "keep_owners": "refuse if a role is missing, instead of giving everything to the owner",
         "as_superuser": "run the code in the backup with the rights of a superuser",
         "with_settings": "apply all settings to a new database, also of a backup of unknown origin",
-        "leave_out": "omit this constraint, index, trigger, or what leads outside (repeatable)",
+        "leave_out": "omit by name what cannot be loaded or leads outside (repeatable)",
         "leave_behind": "continue without settings and grants that this role cannot apply",
         "masked": "mask the data by the rules of the backup's environment before it is swapped in",
         "only_table": "restore the rows of tables that match, and keep all else (repeatable)",

@@ -171,7 +171,7 @@ def pytest_report_header() -> list[str]:
 def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail the last test if an embedded server of a test was not removed with its data."""
     yield
-    projects = str(tmp_path_factory.getbasetemp())
+    projects = f"{tmp_path_factory.getbasetemp()}{os.sep}"  # pytest-18 is not pytest-180
     owners = [owner for place in home.PLACES for owner in place.glob("*/owner.json")]
     left = [str(owner) for owner in owners if projects in owner.read_text("utf-8", "replace")]
     assert not left, f"embedded.remove these: {left}"
