@@ -4,6 +4,7 @@ connection    open sessions, run queries
 errors        translate the errors of the driver
 records       convert the rows of a query to records
 session       the settings of a session, and limits of its statements
+opening       open a session, which Ctrl-C ends at once
 silence       detect a server that no longer answers
 copyin        send the rows of a COPY
 interrupt     Ctrl-C during a statement
