@@ -40,16 +40,17 @@ _PINNED = {
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
 }
-# A database or role may have timeouts, which would end a dump or a snapshot. Those that not every
-# version has are set when the version is known.
-_NO_TIMEOUTS = dict.fromkeys(
-    ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"), "0"
+# A database or role may have timeouts, which would end a dump or a snapshot, or the session before
+# its first statement. The one that not every version has is set when the version is known.
+# psql idles between the commands of a file too, but how long these take is the file's own matter.
+OF_FILES: Mapping[str, str] = dict.fromkeys(
+    ("idle_in_transaction_session_timeout", "idle_session_timeout"), "0"
 )
+_NO_TIMEOUTS = {**dict.fromkeys(("statement_timeout", "lock_timeout"), "0"), **OF_FILES}
 # What a role or a database may have, and what would change or end what pg_dump prints or pg_restore
 # loads: the programs set the others themselves.
 OF_PROGRAMS: Mapping[str, str] = {
     **_NO_TIMEOUTS,
-    "idle_session_timeout": "0",
     "exit_on_error": "off",
     **{
         name: _PINNED[name]
@@ -221,9 +222,7 @@ def begin(version: int, *, own_path: bool = False, look_for_client: bool = True)
         raise VersionMismatch(
             f"the server is PostgreSQL {shown_version}, servers {OLDEST} to {NEWEST} are supported"
         )
-    statements = ["SET idle_session_timeout = 0"]
-    if version >= 170000:
-        statements.append("SET transaction_timeout = 0")
+    statements = ["SET transaction_timeout = 0"] if version >= 170000 else []
     if not own_path and any(first <= version < first - first % 10000 + 10000 for first in _GUARDS):
         # a view that replaces a table between a check and a query must not run
         statements.append("SET restrict_nonsystem_relation_kind = 'view, foreign-table'")

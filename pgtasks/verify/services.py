@@ -73,7 +73,8 @@ def reads_only(place: Place) -> str:
                 session.execute(_INSERT, {"id": -1})
         except DBAPIError as exc:
             message = _words(exc)
-        expect("read-only" in message, "a block with read_only=True has written a row")
+        wrong = message or "a block with read_only=True has written a row"
+        expect("read-only" in message, wrong)
         try:
             with service.session() as session:
                 session.execute(_INSERT, {"id": -1})

@@ -44,6 +44,31 @@ def test_nothing_of_the_process_or_the_role_gets_in(
         any_cluster.execute("DROP ROLE hedged")
 
 
+@pytest.mark.parametrize("of_programs", [False, True])
+def test_no_timeout_ends_a_session_before_its_first_statement(
+    any_cluster: Cluster, of_programs: bool
+) -> None:
+    names = ("idle_session_timeout", "idle_in_transaction_session_timeout")
+    any_cluster.execute("CREATE ROLE hurried LOGIN")
+    try:
+        for name in names:
+            any_cluster.execute(f"ALTER ROLE hurried SET {name} = '7s'")
+        target = replace(any_cluster.target(), user="hurried")
+        parameters = connection.conninfo(target)
+        if of_programs:
+            parameters["options"] = connection.of_programs(target)
+        conn = psycopg2.connect(**parameters)
+        try:
+            with conn.cursor() as cursor:
+                for name in names:
+                    cursor.execute(f"SHOW {name}")
+                    assert cursor.fetchone() == ("0",)
+        finally:
+            conn.close()
+    finally:
+        any_cluster.execute("DROP ROLE hurried")
+
+
 def test_settings_are_escaped_at_any_white_space() -> None:
     blanks = " \t\n\r\v\f\\"
     assert (

@@ -346,6 +346,16 @@ def test_an_error_that_psql_goes_on_behind_fails(
     assert there(cluster, target, "shelf")
 
 
+def test_psql_may_be_idle_between_the_commands_of_a_file(
+    run: Callable[..., str], cluster: Cluster, target: Target
+) -> None:
+    idle = ("idle_session_timeout", "idle_in_transaction_session_timeout")
+    for name in (*idle, "statement_timeout"):
+        cluster.execute(f"ALTER DATABASE \"{target.database}\" SET {name} = '77s'")
+    said = run(f"{ROWS}SHOW {idle[0]};\nSHOW {idle[1]};\nSHOW statement_timeout;")
+    assert said.splitlines()[1:] == ["0", "0", "77s"]
+
+
 def test_what_a_file_prepares_is_not_committed(
     run: Callable[..., str], cluster: Cluster, target: Target
 ) -> None:

@@ -17,6 +17,7 @@ from pgtasks.host.local import HERE
 from pgtasks.host.pipeline import BROKEN_PIPE, Pipeline
 from pgtasks.host.tools import Toolset
 from pgtasks.report.interruption import telling
+from pgtasks.server import session as sessions
 from pgtasks.server.psql.program import Copies, Program, quoted
 from pgtasks.server.psql.shell import psql
 from pgtasks.settings.target import Target
@@ -140,7 +141,10 @@ class _Run:
         argv = [toolset.tool("psql"), "--no-psqlrc", "--no-password", "--quiet"]
         argv += [*self.settings.flags, "--set=ON_ERROR_STOP=1"]
         argv += [f"--file={path}" for path in files]
-        return Command(tuple(argv), tools.environment(target.here(), passfile), stop=signal.SIGINT)
+        env = tools.environment(target.here(), passfile)
+        options = filter(None, (env.get("PGOPTIONS"), sessions.joined(sessions.OF_FILES)))
+        env["PGOPTIONS"] = " ".join(options)
+        return Command(tuple(argv), env, stop=signal.SIGINT)
 
     def _last(self) -> str:
         """Return the file that checks the session, and commits."""
