@@ -119,7 +119,7 @@ def parse_url(url: str, where: str) -> ConnInfo:
     netloc, _, path = rest.partition("/")
     login, _, location = netloc.rpartition("@")
     user, _, password = login.partition(":")
-    parameters = _query(query)
+    parameters = _query(query, where)
     host, port = _location(location, where)
     password = parameters.pop("password", "") or unquote(password)
     return ConnInfo(
@@ -132,10 +132,26 @@ def parse_url(url: str, where: str) -> ConnInfo:
     )
 
 
-def _query(text: str) -> dict[str, str]:
+def _query(text: str, where: str) -> dict[str, str]:
     # as in libpq, a plus is a plus; parse_qsl of urllib would make it a space
     pairs = (part.partition("=") for part in text.split("&") if part)
-    return {unquote(key): unquote(value) for key, _, value in pairs}
+    return _once([(unquote(key), unquote(value)) for key, _, value in pairs], "%20", where)
+
+
+def _once(pairs: Sequence[tuple[str, str]], blank: str, where: str) -> dict[str, str]:
+    """Return the parameters, refusing one that is given twice with two values.
+
+    In a URL libpq takes the last one, in a service file the first one, and says nothing.
+    """
+    values: dict[str, str] = {}
+    for key, value in pairs:
+        counts = key == "ssl" or not _OF_NO_EFFECT.fullmatch(key)
+        if values.setdefault(key, value) != value and counts:
+            way = "give it once"
+            if key == "options":
+                way = f"write both into one, with {blank} between them"
+            raise BadConfiguration(f"{where}: {key!r} is given twice, with two values: {way}")
+    return values
 
 
 def _location(text: str, where: str) -> tuple[str, str]:
@@ -268,16 +284,16 @@ def detach_variables(environ: MutableMapping[str, str]) -> dict[str, str]:
     return detached
 
 
-def parse_service_file(text: str) -> dict[str, dict[str, str]]:
+def parse_service_file(text: str) -> dict[str, list[tuple[str, str]]]:
     """Parse a service file into parameters by section (libpq-pgservice)."""
-    services: dict[str, dict[str, str]] = {}
-    section: dict[str, str] | None = None
+    services: dict[str, list[tuple[str, str]]] = {}
+    section: list[tuple[str, str]] | None = None
     for line in map(str.strip, text.splitlines()):
         if line.startswith("[") and line.endswith("]"):
-            section = services.setdefault(line[1:-1], {})
+            section = services.setdefault(line[1:-1], [])
         elif section is not None and "=" in line and not line.startswith("#"):
             key, _, value = line.partition("=")
-            section[key.strip()] = value.strip()
+            section.append((key.strip(), value.strip()))
     return services
 
 
@@ -290,7 +306,8 @@ def service_place(name: str, variables: Mapping[str, str], where: str) -> ConnIn
     for path in files:
         services = parse_service_file(_read(path))
         if name in services:
-            return _service_place(services[name], f"{where}: service {name!r} in {path}")
+            where = f"{where}: service {name!r} in {path}"
+            return _service_place(_once(services[name], "a space", where), where)
     raise BadConfiguration(f"{where}: service {name!r} is in none of {', '.join(files)}")
 
 

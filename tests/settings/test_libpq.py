@@ -75,6 +75,8 @@ def test_libpq_reads_a_url_alike(url: str) -> None:
         ("application_name=x&pool_size=5", {}),
         ("options=-csearch_path%3Da", {"options": "-csearch_path=a"}),
         ("connect_timeout=3", {"connect_timeout": "3"}),
+        ("sslmode=allow&sslmode=allow", {"sslmode": "allow"}),
+        ("pool_size=5&pool_size=6", {}),
     ],
 )
 def test_parameters_of_the_connection_are_kept(query: str, parameters: dict[str, str]) -> None:
@@ -107,6 +109,16 @@ def test_parameters_of_the_connection_are_kept(query: str, parameters: dict[str,
         ("postgresql://h/d?sslmode=on", "sslmode 'on', known: disable, allow, prefer"),
         ("postgresql://h/d?ssl=maybe", "sslmode 'maybe', known: disable, allow, prefer"),
         ("postgresql://h/d?optoins=x", "unknown parameter 'optoins', did you mean 'options': it"),
+        (
+            "postgresql://h/d?options=-ca%3D1&sslmode=allow&options=-cb%3D2",
+            "'options' is given twice, with two values: write both into one, with %20 between",
+        ),
+        (
+            "postgresql://h/d?sslmode=require&sslmode=disable",
+            "'sslmode' is given twice, with two values: give it once",
+        ),
+        ("postgresql://u@h/d?password=s3cret&password=s3cret2", "'password' is given twice, with"),
+        ("postgresql://h/d?ssl=true&ssl=false", "'ssl' is given twice, with two values: give it"),
         ("postgresql://h/d?schema=s", "unknown parameter 'schema': it may decide where"),
     ],
 )
@@ -189,7 +201,15 @@ def test_a_service_that_is_nowhere_names_the_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("port=abc", "port 'abc', expected 1 to 65535"), ("sslmode=on", "sslmode 'on', known")],
+    [
+        ("port=abc", "port 'abc', expected 1 to 65535"),
+        ("sslmode=on", "sslmode 'on', known"),
+        ("host=a\nhost=b", "'host' is given twice, with two values: give it once"),
+        (
+            "options=-ca=1\n[else]\n[bad]\noptions=-cb=2",
+            "'options' is given twice, with two values",
+        ),
+    ],
 )
 def test_a_bad_service_is_one_line(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "pg_service.conf").write_text(f"[bad]\n{line}\n")
