@@ -185,4 +185,4 @@ def _offer(backup: Backup, *, latest: bool) -> tuple[str | int | None, ...]:
     proven = "proven" if checks.proven else "-"
     state = "DAMAGED" if checks.damaged else "FAILED" if checks.failed else proven
     words = "; ".join(filter(None, ("latest" if latest else "", described(backup))))
-    return backup.id, report.age(views.age(backup)), backup.manifest.rows, state, words
+    return backup.id, report.age(views.age(backup)), backup.manifest.shown_rows, state, words

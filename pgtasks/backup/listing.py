@@ -132,7 +132,7 @@ class BackupList:
             report.age(age(backup)),
             report.size(made.size),
             made.tables,
-            made.rows,
+            made.shown_rows,
             made.revision or "-",
             "DAMAGED" if checks.damaged else _moment(checks.intact),
             "FAILED" if checks.failed else _moment(checks.proven),

@@ -32,6 +32,7 @@ def as_json(backup: Backup) -> dict[str, Any]:
     return {
         **document,
         "obstacles": list(backup.manifest.obstacles),
+        "uncounted": backup.manifest.uncounted,
         "files": len(backup.manifest.files),
         "path": backup.folder,
         "where": backup.store.name,
@@ -59,8 +60,7 @@ class BackupMade:
     def lines(self) -> list[str]:
         """Return what a person reads."""
         made = self.backup.manifest
-        rows = "no proof" if made.rows is None else report.plural(made.rows, "row")
-        content = f"{report.plural(made.tables, 'table')}, {rows}"
+        content = f"{report.plural(made.tables, 'table')}, {made.counted(otherwise='no proof')}"
         lines = [
             f"backup {made.id} of {made.environment}/{made.database}: {content}, "
             f"{report.size(made.size)} in {report.duration(made.seconds)}",
@@ -89,6 +89,8 @@ class BackupShown:
         """Return what a person reads, one line per fact."""
         made, checks = self.backup.manifest, self.backup.checks
         rows = "not counted" if made.rows is None else report.count(made.rows)
+        if made.uncounted:
+            rows += f" ({report.plural(made.uncounted, 'table')} not counted)"
         facts: list[tuple[str, str]] = [
             ("backup", made.id),
             ("of", f"{made.environment}/{made.database}, server {made.system}"),

@@ -13,6 +13,8 @@ from projects import make_project, put_stamp
 from servers import Cluster
 
 from backups import make
+from pgtasks.backup.store.local import LocalStore
+from pgtasks.backup.views import BackupMade, BackupShown
 from pgtasks.server import connection, proof
 
 Fresh = Callable[..., str]
@@ -86,6 +88,26 @@ def test_a_backup_by_a_superuser_runs_none_of_it(
     # its owner, whose code it is, proves it all
     own = proof.take(replace(cluster.target(owned), user="plain_owner"))
     assert own.unproven == ()
+
+
+def test_a_backup_says_that_it_has_not_counted_a_table(
+    cluster: Cluster, owned: str, tmp_path: Path
+) -> None:
+    rows = "CREATE TABLE kept (a int); INSERT INTO kept VALUES (1), (2), (3)"
+    cluster.execute(f"SET ROLE plain_owner; {WAYS['statistics']}; {rows}", owned)
+    cluster.execute("CREATE TABLE left_out (a int)", owned)
+    made = make(cluster.target(owned), tmp_path, exclude_table_data=("left_out",))
+    assert ": 3 tables, 3 rows (1 table not counted), " in BackupMade(made).lines()[0]
+    assert "rows      3 (1 table not counted)" in BackupShown(made).lines()
+    assert "3 tables, 3 rows (1 table not counted).\n" in (made.path / "README.txt").read_text()
+    (read,) = LocalStore(tmp_path).list().backups
+    assert (read.manifest.shown_rows, read.manifest.uncounted) == ("3+", 1)
+    cluster.execute(
+        "DROP TABLE left_out", owned
+    )  # of a superuser, whose data its owner may not read
+    own = make(replace(cluster.target(owned), user="plain_owner"), tmp_path)
+    assert (own.manifest.shown_rows, own.manifest.uncounted) == (4, 0)
+    assert "uncounted" not in own.manifest.as_json()
 
 
 def test_it_would_have_run(cluster: Cluster, owned: str) -> None:

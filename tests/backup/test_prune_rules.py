@@ -208,6 +208,13 @@ class TestLoss:
         assert "99 % of its rows" in loss.between(before, replace(PLAIN, rows=1), 0.5)
         assert loss.between(before, replace(PLAIN, rows=2000), 0.5) == ""
 
+    def test_not_of_rows_that_were_not_counted(self) -> None:
+        before = replace(PLAIN, rows=1000)
+        assert loss.between(before, replace(PLAIN, rows=0, uncounted=1), 0.5) == ""
+        again = replace(PLAIN, rows=1000, uncounted=1)
+        assert "100 % of its rows" in loss.between(again, replace(PLAIN, rows=0, uncounted=1), 0.5)
+        assert "100 % of its rows" in loss.between(again, replace(PLAIN, rows=0), 0.5)
+
     def test_of_size_in_the_same_compression_alone(self) -> None:
         large = {"dump/1": replace(next(iter(PLAIN.files.values())), size=3_000_000)}
         before = replace(PLAIN, rows=None, files=large)

@@ -101,6 +101,7 @@ def _manifest(job: Job, dumped: Dumped, id: str) -> Manifest:
         revision=dumped.revision,
         tables=dumped.content.number,
         rows=None if dumped.proof is None else dumped.proof.rows,
+        uncounted=0 if dumped.proof is None else dumped.proof.uncounted,
         database_bytes=job.source.bytes,
         seconds=0.0,
         with_proof=dumped.proof is not None,

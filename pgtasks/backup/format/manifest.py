@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from pgtasks import report
 from pgtasks.backup.format import filelist
 from pgtasks.backup.format.filelist import FileList
 from pgtasks.backup.format.records import FileRecord
@@ -55,8 +56,9 @@ class Manifest:
 
     `server_version` is a number like 160014, `dump_tool` the version of pg_dump, like (16, 14).
     `layout` is `directory` (pg_dump -Fd) or `custom` (-Fc, one file). `rows` is None for a backup
-    without proof. `snapshot_time` is the server's time in UTC. `warnings` name what was left out,
-    `obstacles` what will stop a restore.
+    without proof; those of the `uncounted` tables are in the dump, and not in this number.
+    `snapshot_time` is the server's time in UTC. `warnings` name what was left out, `obstacles` what
+    will stop a restore.
     """
 
     id: Id
@@ -81,6 +83,7 @@ class Manifest:
     excluded_data: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     obstacles: tuple[str, ...] = ()
+    uncounted: Count = 0
     made_by: str = ""
     pgtasks: str = ""
     format: int = FORMAT
@@ -110,6 +113,20 @@ class Manifest:
             return self.files.size
         return sum(record.size for record in self.files.values())
 
+    def counted(self, *, otherwise: str) -> str:
+        """Return the number of rows in words; `otherwise` are those for a backup without proof."""
+        if self.rows is None:
+            return otherwise
+        rows = report.plural(self.rows, "row")
+        if not self.uncounted:
+            return rows
+        return f"{rows} ({report.plural(self.uncounted, 'table')} not counted)"
+
+    @property
+    def shown_rows(self) -> int | str | None:
+        """Return the number of rows for a table; `12+` if some tables were not counted."""
+        return f"{report.count(self.rows or 0)}+" if self.uncounted else self.rows
+
     def as_json(self) -> dict[str, Any]:
         """Return the document that `parse` reads, without its checksum."""
         document = {part.name: getattr(self, part.name) for part in fields(self)}
@@ -117,8 +134,9 @@ class Manifest:
         document["excluded_data"] = list(self.excluded_data)
         document["warnings"] = list(self.warnings)
         document["obstacles"] = list(self.obstacles)
-        if not self.obstacles:  # manifests of earlier versions lack the key
-            del document["obstacles"]
+        for key in ("obstacles", "uncounted"):  # manifests of earlier versions lack the keys
+            if not document[key]:
+                del document[key]
         document["files"] = {
             name: {"size": record.size, "sha256": record.sha256}
             for name, record in sorted(self.files.items())

@@ -23,7 +23,7 @@ def text(
 ) -> str:
     """Return the text; its commands work as written in the folder of the backup."""
     tool = ".".join(map(str, manifest.dump_tool))
-    rows = "" if manifest.rows is None else f", {manifest.rows:,} rows"
+    rows = "" if manifest.rows is None else f", {manifest.counted(otherwise='')}"
     parts = [
         f"Backup {manifest.id}: database {manifest.database!r}, environment "
         f"{manifest.environment!r}.\nContent as of {manifest.snapshot_time} (UTC): "

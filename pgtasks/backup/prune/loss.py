@@ -29,14 +29,15 @@ def between(before: Manifest, made: Manifest, share: float) -> str:
     """Return what a backup has lost against the one before it, if that is `share` of it or more.
 
     Neither is compared that lacks data by intention. Sizes are compared if the compression is the
-    same.
+    same, rows if no table more was left uncounted.
     """
     if not (share and before.complete and made.complete):
         return ""
     losses = []
-    if before.rows and made.rows is not None and _lost(before.rows, made.rows) >= share:
-        rows = f"{before.rows:,} to {made.rows:,}"
-        losses.append(f"{_percent(before.rows, made.rows)} of its rows ({rows})")
+    rows = made.rows if made.uncounted <= before.uncounted else None
+    if before.rows and rows is not None and _lost(before.rows, rows) >= share:
+        counts = f"{before.rows:,} to {rows:,}"
+        losses.append(f"{_percent(before.rows, rows)} of its rows ({counts})")
     if before.compression == made.compression and _lost(before.size, made.size) >= share:
         sizes = f"{report.size(before.size)} to {report.size(made.size)}"
         losses.append(f"{_percent(before.size, made.size)} of its size ({sizes})")

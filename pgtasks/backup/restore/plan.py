@@ -180,7 +180,7 @@ class RestorePlan:
             return [*self.script.facts(), f"run      {number}, one by one"]
         if self.foreign:
             return [*self.foreign.facts(), pg_restore]
-        rows = "rows not counted" if manifest.rows is None else report.plural(manifest.rows, "row")
+        rows = manifest.counted(otherwise="rows not counted")
         content = f"{report.plural(manifest.tables, 'table')}, {rows}"
         return [
             f"backup   {manifest.id} of {manifest.environment}/{manifest.database},"

@@ -20,7 +20,11 @@ from pgtasks.server.quoting import qualified
 
 FORMAT = 2  # of new proofs
 KNOWN = (1, 2)  # each has its own rule, see `fingerprint`
-LEFT_OUT = "its data is left out"  # the reason for a table whose rows no dump contains
+# the reasons for a table whose rows the dump does not contain
+LEFT_OUT = "its data is left out"
+OF_EXTENSION = "it belongs to an extension, which creates it again"
+NOT_ON_STANDBY = "it is unlogged, and a standby does not have its rows"
+_NOT_DUMPED = (LEFT_OUT, OF_EXTENSION, NOT_ON_STANDBY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,14 @@ class Proof:
 
     @property
     def rows(self) -> int:
-        """Return the rows of all tables."""
+        """Return the rows of all tables, but for those of `uncounted` ones."""
         return sum(table.rows for table in self.tables)
+
+    @property
+    def uncounted(self) -> int:
+        """Return the number of tables whose rows are in the dump, and were not counted."""
+        tables = (item for item in self.unproven if item.object.startswith("table "))
+        return sum(item.reason not in _NOT_DUMPED for item in tables)
 
     def as_json(self) -> dict[str, Any]:
         """Return the document that `parse` reads."""

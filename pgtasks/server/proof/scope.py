@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pgtasks.server import catalog, connection
 from pgtasks.server.catalog import Relation
 from pgtasks.server.connection import Connection
-from pgtasks.server.proof.model import LEFT_OUT, Unproven
+from pgtasks.server.proof.model import LEFT_OUT, NOT_ON_STANDBY, OF_EXTENSION, Unproven
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ _KINDS = {"r": "table", "S": "sequence", "m": "materialized view", "f": "foreign
 
 def _why_not(relation: Relation, exclude: Sequence[int], standby: bool) -> str:
     if not relation.dumped:
-        return "it belongs to an extension, which creates it again"
+        return OF_EXTENSION
     if relation.oid in exclude:
         return LEFT_OUT
     if relation.kind == "m":
@@ -88,5 +88,5 @@ def _why_not(relation: Relation, exclude: Sequence[int], standby: bool) -> str:
     if relation.own_cast:
         return "a user-defined cast to text would run in place of its type's output"
     if standby and relation.persistence == "u":
-        return "it is unlogged, and a standby does not have its rows"
+        return NOT_ON_STANDBY
     return ""
