@@ -13,6 +13,7 @@ unit           one session, one transaction, blocks within blocks
 address        the URL of its database
 control        refuse statements that would end a block's transaction
 session_state  close a connection whose session a block has changed
+lasting        the statements whose effect outlives their transaction
 engine         the pool, its timeouts, and connections that come back
 connections    open a connection, and say what it means that it cannot be opened
 liveness       notice a connection of the pool that has ended

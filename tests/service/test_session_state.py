@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from projects import make_project
+from psycopg.rows import dict_row
+from psycopg2.extras import NamedTupleCursor
 from servers import Cluster
 from sqlalchemy import event, func, select, text
 from sqlalchemy.orm import Session
 
 from pgtasks.service import DatabaseService
-from pgtasks.service.session_state import changes_session
+from pgtasks.service.lasting import changes_session
 
 BACKEND = text("SELECT pg_backend_pid()")
 STATE = text(
     "SELECT current_setting('work_mem'), current_user,"
     " (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),"
-    " to_regclass('pg_temp.mine')::text, (SELECT count(*) FROM pg_listening_channels())"
+    " to_regclass('pg_temp.mine')::text, (SELECT count(*) FROM pg_listening_channels()),"
+    " (SELECT count(*) FROM pg_cursors WHERE is_holdable),"
+    " (SELECT count(*) FROM pg_prepared_statements WHERE name = 'kept')"
 )
 
 
@@ -59,6 +65,19 @@ def state(session: Session) -> Any:
         "CREATE TEMP TABLE mine (i int)",
         "CREATE TEMPORARY TABLE mine AS SELECT 1",
         "LISTEN news",
+        "SELECT 1 AS i INTO TEMP mine",
+        "CREATE OR REPLACE TEMP VIEW mine AS SELECT 1",
+        "CREATE TABLE pg_temp.mine (i int)",
+        "CREATE TEMP TABLE mine (i int); CREATE TEMP TABLE gone (i int) ON COMMIT DROP",
+        "SET/**/work_mem = '9MB'",
+        "/* a /* comment */ in one */ SET work_mem = '9MB'",
+        "-- a comment\rSET work_mem = '9MB'",
+        "UPDATE pg_settings SET setting = '9MB' WHERE name = 'work_mem'",
+        "SELECT set_config('work_mem', '9MB', 1 = 2)",
+        'SELECT "pg_advisory_lock" /* quoted */ (7)',
+        "DO $$ BEGIN SET work_mem = '9MB'; END $$",
+        "PREPARE kept AS SELECT 1",
+        "DECLARE kept CURSOR WITH HOLD FOR SELECT 1",
     ],
 )
 def test_what_outlives_a_transaction_does_not_outlive_its_block(
@@ -111,6 +130,68 @@ def test_what_ends_with_its_transaction_keeps_the_connection(
     assert service.run(backend) == before
 
 
+@pytest.mark.parametrize(
+    ("statement", "values", "changes"),
+    [
+        ("SELECT set_config(%(n)s, %(v)s, %(l)s)", {"n": "a.b", "v": "x", "l": True}, False),
+        ("SELECT set_config(%(n)s, %(v)s, %(l)s)", {"n": "a.b", "v": "x", "l": False}, True),
+        ("SELECT set_config(%(n)s, %(v)s, %(l)s::bool)", {"n": "a.b", "v": "t", "l": "no"}, True),
+        ("SELECT set_config('a.b', %s, %s), '%%'", (False, True), False),
+        ("SELECT set_config('a.b', %s, %s)", [("x", True), ("y", None)], True),
+        ("SET LOCAL work_mem = %(v)s", {"v": "9MB"}, False),
+        ("SET work_mem = %(v)s", {"v": "9MB"}, True),
+        ("SELECT 1 FROM temperature WHERE i IN %s", ((1, 2),), False),
+        (
+            "CREATE FUNCTION f() RETURNS void SET work_mem = '9MB' LANGUAGE sql AS ''; --",
+            None,
+            False,
+        ),
+        ("ALTER ROLE a SET work_mem = '9MB'; --", None, False),
+        ("SET transaction_read_only = on", None, False),
+        ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", None, True),
+        ("CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'", None, True),
+        ("CREATE TYPE pg_temp.pair AS (a int, b int)", None, True),
+        ("EXPLAIN ANALYZE CREATE TEMP TABLE mine AS SELECT 1", None, True),
+        ("SELECT dblink_connect('kept', 'dbname=postgres')", None, True),
+        ("SELECT " + "(" * 90 + "1" + ")" * 90 + "; --", None, False),
+        ("SELECT 1; -- " + "x" * 20_000 + "\nSET work_mem = '9MB'", None, True),
+    ],
+)
+def test_what_lasts_is_told_by_its_meaning(statement: str, values: Any, changes: bool) -> None:
+    assert changes_session(statement, values) is changes
+
+
+def _sets_autocommit(connection: Any) -> None:
+    connection.rollback()
+    connection.autocommit = True
+
+
+def _only_reads(connection: Any) -> None:
+    connection.rollback()
+    setattr(connection, "readonly" if hasattr(connection, "readonly") else "read_only", True)
+
+
+def _names_rows(connection: Any) -> None:
+    if hasattr(connection, "cursor_factory") and not hasattr(connection, "row_factory"):
+        connection.cursor_factory = NamedTupleCursor
+    else:
+        connection.row_factory = dict_row
+
+
+@pytest.mark.parametrize("change", [_sets_autocommit, _only_reads, _names_rows])
+def test_what_is_set_at_the_drivers_connection_is_of_its_block(
+    service: DatabaseService, change: Callable[[Any], None]
+) -> None:
+    service.run(lambda session: session.execute(text("CREATE TABLE rows (i int)")))
+    with service.session() as session:
+        change(session.connection().connection.dbapi_connection)
+    with suppress(KeyError), service.session() as session:
+        session.execute(text("INSERT INTO rows VALUES (1)"))
+        raise KeyError
+    count = text("SELECT count(*) FROM rows")
+    assert service.run(lambda session: session.execute(count).scalar_one()) == 0
+
+
 def test_the_word_in_another_place() -> None:
     assert not changes_session("UPDATE t SET role = 'x'; UPDATE t\nSET work_mem = 1")
     assert not changes_session("SELECT asset_config(false)")
@@ -140,12 +221,12 @@ def test_connections_of_the_engine_are_no_exception(service: DatabaseService) ->
         assert connection.execute(STATE).one() == before
 
 
-def test_the_log_says_once_what_it_costs(
+def test_the_log_says_once_what_it_costs_and_no_value(
     service: DatabaseService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for _ in range(2):
-        service.run(lambda session: session.execute(text("SET work_mem = '9MB'")))
+    for statement in ("SET clinic.token='hidden'", "SET work_mem = '9MB'"):
+        service.run(functools.partial(Session.execute, statement=text(statement)))
     assert [record.getMessage() for record in caplog.records] == [
-        "SET work_mem changes its session: the connection is closed after its block; SET LOCAL, "
-        "set_config(..., true) and pg_advisory_xact_lock() end with the transaction"
+        "SET clinic.token may change its session: the connection is closed after its block; "
+        "SET LOCAL, set_config(..., true) and pg_advisory_xact_lock() end with the transaction"
     ]
