@@ -341,8 +341,9 @@ def test_an_error_that_psql_goes_on_behind_fails(
     with pytest.raises(Failed, match=r"nothing of it stays: .*x\.sql:1 turns ON_ERROR_STOP off"):
         run(text)
     assert not there(cluster, target, "shelf")
-    said = run(text, transaction=False)
-    assert "x.sql:1 turns ON_ERROR_STOP off, psql went on behind errors" in said
+    words = r"^1 statement failed, as .*x\.sql:1 turns ON_ERROR_STOP off: .* each statement for its"
+    with pytest.raises(Failed, match=words):
+        run(text, transaction=False)
     assert there(cluster, target, "shelf")
 
 
@@ -371,11 +372,48 @@ def test_what_a_file_prepares_is_not_committed(
         cluster.execute("ROLLBACK PREPARED 'later'", target.database)
 
 
-def test_what_failed_without_ending_the_transaction_is_told(run: Callable[..., str]) -> None:
-    lenient = "\\set ON_ERROR_ROLLBACK on\n\\set ON_ERROR_STOP off\nSELECT 1/0;\n"
-    said = run(lenient)
-    assert ", committed (" in said
-    assert "x.sql:2 turns ON_ERROR_STOP off: what failed is not in it)" in said
+NOTED = "DO $$ BEGIN RAISE NOTICE 'ERROR: none'; END $$;"
+LENIENT = "\\set ON_ERROR_ROLLBACK on\n\\set ON_ERROR_STOP off\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "failed"),
+    [
+        ("SELECT 1/0;\n", "1 statement"),
+        (f"SELECT 1/0;\n{NOTED}\nTABLE nowhere;\n", "2 statements"),
+        ("\\copy shelf from 'missing'\n", "1 statement"),
+        (f"{T}COPY t FROM stdin;\na\tb\n\\.\n", "1 statement"),
+    ],
+)  # fmt: skip
+def test_what_failed_without_ending_the_transaction_fails(
+    run: Callable[..., str], cluster: Cluster, target: Target, text: str, failed: str
+) -> None:
+    words = rf"^{failed} failed, as .*x\.sql:2 turns ON_ERROR_STOP off: .* is committed$"
+    with pytest.raises(Failed, match=words):
+        run(f"{LENIENT}{SHELF}\n{text}")
+    assert there(cluster, target, "shelf")
+
+
+def test_a_lenient_file_without_a_failure_is_done(run: Callable[..., str]) -> None:
+    notice = "DO $$ BEGIN RAISE WARNING 'careful'; END $$;\nDROP TABLE IF EXISTS nowhere;"
+    assert ", committed, " in run(f"{LENIENT}{notice}")
+    assert "failed" not in run(f"{LENIENT}{notice}", transaction=False)
+
+
+def test_a_server_of_another_language_counts_no_statements() -> None:
+    german = ["psql:x.sql:3: FEHLER:  Division durch Null", "psql:x.sql:4: HINWEIS:  nichts"]
+    assert session._failed(german, "22012") == "at least 1 statement"
+    assert session._failed(german[1:], "00000") == ""
+
+
+def test_a_seed_set_that_goes_on_behind_a_failure_is_not_loaded(
+    cluster: Cluster, target: Target, tmp_path: Path
+) -> None:
+    (name,) = files(tmp_path, x=f"{LENIENT}{SHELF}\nSELECT 1/0;")
+    words = r"^1 statement failed, as .*x\.sql:2 turns ON_ERROR_STOP off: nothing of it stays$"
+    with pytest.raises(Failed, match=words):
+        load(target, SeedSet("x", Path(name), name), "small")
+    assert not there(cluster, target, "shelf")
 
 
 def test_a_rollback_in_a_file_fails(

@@ -135,6 +135,10 @@ def _by_psql(
         printed = out.read().decode(errors="replace")
     for line in [*ran.messages, *printed.splitlines()]:
         report.say(f"  {line}")
+    if ran.failed:
+        stays = "nothing of it stays" if ran.undone else "a part of it stays"
+        lenient = checked.lenient or seed.shown
+        raise Failed(f"{ran.failed} failed, as {lenient} turns ON_ERROR_STOP off: {stays}")
     if not ran.kept:
         report.say(
             f"warning: {seed.shown} ends the transaction that it is loaded in: an error in it would"
@@ -163,4 +167,5 @@ def _settings(scale: int | None, recorded: str) -> session.Settings:
         questions=changes.QUESTIONS,
         end=f"{REALIGN}\n{recorded}",
         undone="; nothing of it stays",
+        strict=True,
     )

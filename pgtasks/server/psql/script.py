@@ -86,14 +86,17 @@ def run(target: Target, script: Script) -> str:
 def _ended(script: Script, ran: session.Ran) -> str:
     """Return how the transaction ended, raising Failed if a part was rolled back."""
     enders, lenient = script.program.enders, script.program.lenient
+    failed = f"{ran.failed} failed, as {lenient or 'a file'} turns ON_ERROR_STOP off"
     if ran.kept:
-        went_on = lenient and ran.messages
-        failed = f" ({lenient} turns ON_ERROR_STOP off: what failed is not in it)"
-        return f", committed{failed if went_on else ''}"
+        if ran.failed:
+            raise Failed(f"{failed}: what else the files hold is committed")
+        return ", committed"
     if not script.transaction:
         if ran.open:
             raise Failed("a transaction was open at the end and is rolled back: COMMIT is missing")
-        return f" ({lenient} turns ON_ERROR_STOP off, psql went on behind errors)" * bool(lenient)
+        if ran.failed:
+            raise Failed(f"{failed}: what else the files hold has run, each statement for itself")
+        return ""
     which = ", ".join(f"{place}:{line} ({words})" for place, line, words in enders[:3])
     which = which or "a statement"
     if any(words == "PREPARE" for _, _, words in enders):
@@ -107,6 +110,8 @@ def _ended(script: Script, ran: session.Ran) -> str:
             f"{which} ended the transaction that the files run in: what it held may be rolled back,"
             " what ran behind it stays"
         )
+    if ran.failed:
+        raise Failed(f"{failed}; {which} ended the transaction, what ran behind it stays")
     return f"; {which} ended the transaction, what ran behind it was each statement for itself"
 
 

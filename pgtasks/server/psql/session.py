@@ -16,6 +16,7 @@ from pgtasks.host.base import Command
 from pgtasks.host.local import HERE
 from pgtasks.host.pipeline import BROKEN_PIPE, Pipeline
 from pgtasks.host.tools import Toolset
+from pgtasks.report import plural
 from pgtasks.report.interruption import telling
 from pgtasks.server import session as sessions
 from pgtasks.server.psql.program import Copies, Program, quoted
@@ -38,6 +39,9 @@ _ASKED = f"""COPY (SELECT pg_catalog.json_build_object(
   (SELECT virtualtransaction {_LOCK}))
   FROM pg_catalog.pg_control_system() s) TO STDOUT;
 """
+_LAST_ERROR = "COPY (SELECT :'LAST_ERROR_SQLSTATE') TO STDOUT;\n"
+_NO_ERROR = "00000"
+_ERROR = re.compile(r"error\b", re.IGNORECASE)  # of psql itself in lower case
 _BLOCK = f"SELECT virtualtransaction AS {{0}} {_LOCK} \\gset\n"
 # Variables that a file may have set, and that change the parser or the handling of errors.
 _RESET = r"""\set QUIET on
@@ -58,13 +62,17 @@ class Ran:
     """The result of a run of psql.
 
     `kept` says that the transaction contained everything, `open` that a transaction block was open
-    at the end; `answers` are the results of the last queries in it.
+    at the end; `answers` are the results of the last queries in it. `failed` says how many
+    statements or commands failed that psql went on behind, empty for none; `undone` that the
+    transaction was rolled back for them.
     """
 
     kept: bool
     open: bool
     answers: tuple[str, ...]
     messages: tuple[str, ...]
+    failed: str = ""
+    undone: bool = False
 
 
 def restricts(toolset: Toolset) -> bool:
@@ -78,7 +86,8 @@ class Settings:
     """How psql runs the files: transaction, flags, queries and statements at the end of it.
 
     `tells` prints the command tags (`DELETE 1`) of the last file. `undone` ends the message of an
-    error after which everything is rolled back.
+    error after which everything is rolled back. With `strict` nothing is committed if a statement
+    failed that psql went on behind.
     """
 
     transaction: bool
@@ -88,6 +97,7 @@ class Settings:
     questions: tuple[str, ...] = ()
     end: str = ""  # SQL before COMMIT
     undone: str = ""
+    strict: bool = False
 
 
 def execute(
@@ -149,14 +159,19 @@ class _Run:
     def _last(self) -> str:
         """Return the file that checks the session, and commits."""
         word = f"pgtasks_{secrets.token_hex(4)}"
-        commands = f"SET client_encoding = 'UTF8';\n\\o {quoted(str(self.after))}\n" + _ASKED * 2
+        commands = f"SET client_encoding = 'UTF8';\n\\o {quoted(str(self.after))}\n"
+        commands += _ASKED * 2 + _LAST_ERROR
         commands += "".join(
             f"COPY ({question}) TO STDOUT;\n" for question in self.settings.questions
         )
         if not self.settings.transaction:
             return f"{_RESET}{commands}\\o\n"
+        calm = f" AND :'LAST_ERROR_SQLSTATE' OPERATOR(pg_catalog.=) '{_NO_ERROR}'::pg_catalog.text"
+        whole = calm if self.settings.strict else ""
         # without a block each statement has its own transaction, and there is none to commit
-        same = f"SELECT (virtualtransaction OPERATOR(pg_catalog.=) :'{word}') AS {word} {_LOCK}"
+        same = (
+            f"SELECT (virtualtransaction OPERATOR(pg_catalog.=) :'{word}'{whole}) AS {word} {_LOCK}"
+        )
         end = f"{self.settings.end}\nCOMMIT;"
         commit = f"{_BLOCK.format(word)}{same} \\gset\n\\if :{word}\n{end}\n\\endif\n"
         return f"{_RESET}{commands}\\o\n{commit}"
@@ -248,12 +263,28 @@ class _Run:
             raise Failed(
                 f"psql is not in the session that began: {first}, it was in {begun}: look at both"
             )
+        state, *answers = _answers(self.after)[2:]
+        kept = self.settings.transaction and first.transaction == _next(begun.transaction)
         return Ran(
-            kept=self.settings.transaction and first.transaction == _next(begun.transaction),
+            kept=kept,
             open=first.transaction == second.transaction,
-            answers=tuple(_answers(self.after)[2:]),
+            answers=tuple(answers),
             messages=tuple(stderr),
+            failed=_failed(stderr, state),
+            undone=kept and self.settings.strict and state != _NO_ERROR,
         )
+
+
+def _failed(stderr: Sequence[str], state: str) -> str:
+    """Return how many statements failed, by psql's messages, whose words depend on the language.
+
+    A command of psql that failed (a `\\copy` of a missing file) has no SQLSTATE.
+    """
+    places = filter(None, map(_PLACE.match, stderr))
+    number = sum(_ERROR.match(place["words"]) is not None for place in places)
+    if number:
+        return plural(number, "statement")
+    return "at least 1 statement" if state != _NO_ERROR else ""
 
 
 def _answers(path: Path) -> list[str]:
