@@ -35,6 +35,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import initdbs
 import pluggy
 import prefork
 import pytest
@@ -120,6 +121,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(TEMPORARY))  # where tmp_path is
     if not hasattr(config, "workerinput"):  # one for all processes of the run
         config.pluginmanager.register(Canaries())
+        config.pluginmanager.register(initdbs.Copies())
         if config.option.verbose == 0:
             config.pluginmanager.register(Progress())
     # hundreds of starts of `inv` need not compile the same files each time

@@ -125,6 +125,16 @@ def _load_tasks() -> None:
     tree._loaded = loaded
 
 
+def _copy_data_folders() -> None:
+    """Let servers that forks make have copies of a data folder, see initdbs.py."""
+    before = set(sys.modules)
+    import initdbs
+
+    initdbs.copy_always()
+    for name in {"initdbs", "paths"} - before:
+        del sys.modules[name]
+
+
 def _put_homes(place: Path) -> None:
     """Let the embedded servers of root have their data below a folder first."""
     from pgtasks.server.embedded import home
@@ -162,6 +172,7 @@ class _Exit:
 
 def _main(descriptor: int, homes: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest, which then closes
+    _copy_data_folders()
     sys.path.pop(0)  # this folder: a project's module may have the name of one of these
     at_end = _Exit()
     _load()

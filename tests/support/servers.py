@@ -11,11 +11,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import initdbs
 import psycopg2
 from paths import TEMPORARY
 from psycopg2 import sql
@@ -197,7 +198,7 @@ def running(
     """Make a server for the length of a block; with a password it wants scram from everybody."""
     major = int(version(bin).split(".")[0])
     encoding, locale = locale.split(":")
-    with temporary.running(
+    made = temporary.running(
         Binaries(major, bin, "given"),
         settings={**SPEED, **(settings or {})},
         password=password,
@@ -207,7 +208,10 @@ def running(
         standby_of=standby_of.server if standby_of else None,
         shared=True,  # with the accounts of tests
         within=str(TEMPORARY),
-    ) as server:
+    )
+    with ExitStack() as stack:
+        with initdbs.copied():
+            server = stack.enter_context(made)
         yield Cluster(
             host=server.host,
             port=server.port,
