@@ -13,8 +13,19 @@ from pgtasks.settings.target import Target
 _BETWEEN_KILLS = 0.005  # seconds
 
 
+# RENAME and CREATE DATABASE ... TEMPLATE lock the database before they wait for its sessions: who
+# connects meanwhile waits for the lock; who is ended before that comes back to be ended once more
+_SESSIONS = (
+    "SELECT pid FROM pg_stat_activity WHERE datid = ANY(%s::oid[])"
+    # an autovacuum worker has no role, and the server itself ends it
+    " AND pid <> pg_backend_pid() AND usesysid IS NOT NULL"
+    " AND datid IN (SELECT objid FROM pg_locks WHERE granted AND locktype = 'object'"
+    " AND classid = 'pg_database'::regclass AND mode IN ('AccessExclusiveLock', 'ShareLock'))"
+)
+
+
 class SessionEnder:
-    """End the sessions of some databases repeatedly, until the block ends.
+    """End the sessions of some databases while a statement has locked them, until the block ends.
 
     `fault` is the error of a session that could not be ended: what waits for it reports that.
     """
@@ -43,14 +54,7 @@ class SessionEnder:
             self._stop.wait(_BETWEEN_KILLS)
 
     def _pids(self) -> list[int]:
-        return connection.rows(
-            self._connection,
-            "SELECT pid FROM pg_stat_activity WHERE datid = ANY(%s::oid[])"
-            # an autovacuum worker has no role, and the server itself ends it
-            " AND pid <> pg_backend_pid() AND usesysid IS NOT NULL",
-            (self._oids,),
-            into=int,
-        )
+        return connection.rows(self._connection, _SESSIONS, (self._oids,), into=int)
 
     def _end(self, pid: int) -> None:
         try:

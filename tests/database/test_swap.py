@@ -21,6 +21,7 @@ from swaps import build_side, content, prepare, prepare_side, swap_in
 from waiting import PATIENCE, meanwhile, until
 
 from pgtasks.database import drop, forget, properties, recover, side, swap, undo
+from pgtasks.database.ending import SessionEnder
 from pgtasks.errors import Failed, PgtasksError, Refused, Unreachable
 from pgtasks.server import connection
 from pgtasks.server.identity import Identity, identify
@@ -159,6 +160,32 @@ def test_ends_a_session_that_holds_a_transaction_open(target: Target) -> None:
     with pytest.raises(psycopg2.OperationalError):
         idle.cursor().execute("SELECT 1")
     idle.close()
+
+
+def test_ends_nobody_who_could_come_back_to_be_ended_again(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_side(target, "old")
+    session = connection.connect(target, purpose="test")
+    looks, find = [0], SessionEnder._pids
+
+    def looked(ender: SessionEnder) -> list[int]:
+        found = find(ender)
+        looks[0] += 1
+        return found
+
+    def ready(step: str) -> None:
+        if step == "swap.ready":
+            until(lambda: looks[0] > 2)
+            assert connection.value(session, "SELECT 1") == 1
+
+    monkeypatch.setattr(SessionEnder, "_pids", looked)
+    monkeypatch.setattr(swap, "boundary", ready)
+    with Lock(target, "test") as lock:
+        swap_in(lock)
+    with pytest.raises(PgtasksError):
+        connection.value(session, "SELECT 1")
+    session.close()
 
 
 def test_rolls_back_when_a_session_cannot_be_ended(cluster: Cluster, owned: Target) -> None:
