@@ -55,7 +55,7 @@ def create(url: URL, target: Target, pool: Pool, options: Mapping[str, Any]) -> 
     if pool.pre_ping and "pool_pre_ping" not in given:
         liveness.listen(engine)
     _close_disposed(engine)
-    forks.in_children(engine, _forget)
+    _leave_to_parent(engine)
     return engine
 
 
@@ -125,9 +125,24 @@ def _wants_to_write(context: Any) -> bool:
     return url.query.get("target_session_attrs") in ("read-write", "primary") and not asked_to_read
 
 
-def _forget(inherited: Engine) -> None:
-    """Let a forked process open connections of its own: two would speak on one."""
-    inherited.dispose(close=False)
+def _leave_to_parent(engine: Engine) -> None:
+    """Let a forked process open connections of its own, and reach none of its parent's.
+
+    Two would speak on one: a block that the child leaves would roll the parent's work back, or
+    commit it. So would the end of an object that nobody uses there.
+    """
+    connections: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def opened(connection: Any, record: Any) -> None:
+        connections.add(connection)
+
+    def forget(inherited: Engine) -> None:
+        inherited.dispose(close=False)
+        forks.cut_off(connection for connection in connections if not connection.closed)
+        connections.clear()
+
+    event.listen(engine, "connect", opened)
+    forks.in_children(engine, forget)
 
 
 def _close_disposed(engine: Engine) -> None:

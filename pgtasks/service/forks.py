@@ -6,8 +6,10 @@ Their threads do not run there, and a lock that one of them held would stay held
 from __future__ import annotations
 
 import os
+import socket
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 _known: weakref.WeakKeyDictionary[Any, list[Callable[[Any], None]]] = weakref.WeakKeyDictionary()
@@ -19,6 +21,19 @@ def in_children(owner: Any, call: Callable[[Any], None]) -> None:
     The function must not hold the object.
     """
     _known.setdefault(owner, []).append(call)
+
+
+def cut_off(connections: Iterable[Any]) -> None:
+    """Let what this process does with connections of its parent reach nobody, and fail.
+
+    Their descriptors get a socket whose other end is closed. The parent's stay as they are.
+    """
+    unheard, end = socket.socketpair()
+    end.close()
+    with unheard:
+        for connection in connections:
+            with suppress(Exception):  # one that was lost has no descriptor
+                os.dup2(unheard.fileno(), connection.fileno(), inheritable=False)
 
 
 def _begin() -> None:

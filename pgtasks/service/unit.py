@@ -40,6 +40,12 @@ class UnitSession(Session):
     failed = ""
     committed = False
     ended = False
+    process = 0  # that has opened it: a child that it forks inherits the object
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether it is the parent's of this process, in whose hands its transaction is."""
+        return self.process != os.getpid()
 
     def commit(self) -> None:
         """Commit before the outermost block is left, raising Refused in a block within it."""
@@ -47,6 +53,11 @@ class UnitSession(Session):
             raise Refused(
                 "session.commit() in a block within another would commit the outer one's work too: "
                 "use session.flush(), the outermost block commits"
+            )
+        if self.is_inherited:
+            raise Refused(
+                "a block of the process that forked this one is left here: that one commits it, "
+                "open one of your own with get_db_session()"
             )
         if self.failed:
             raise Failed(
@@ -91,7 +102,10 @@ class UnitSession(Session):
     def end(self) -> None:
         """Roll back what is not committed, for good."""
         self.depth, self.ended = 0, True
-        self.close()
+        if self.is_inherited:
+            self.invalidate()  # a ROLLBACK would be the parent's
+        else:
+            self.close()
 
 
 @dataclass(eq=False)
@@ -158,6 +172,7 @@ class Outermost(Block):
             )
         self.unit = Unit(self._make(), self._read_only, owner())
         self.unit.session.writes = not self._read_only
+        self.unit.session.process = os.getpid()
         self._token = self._opened.set(self.unit)
         return self.unit.session
 
@@ -219,6 +234,8 @@ class Inner(Block):
         trace: TracebackType | None,
     ) -> None:
         self._unit.session.depth -= 1
+        if self._unit.session.is_inherited:
+            return  # its savepoint is the parent's
         if self._nested is None:
             if kind is not None:
                 session = self._unit.session

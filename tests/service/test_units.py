@@ -15,7 +15,7 @@ import shelf
 from servers import Cluster
 from shelf import Author
 from sqlalchemy import text
-from sqlalchemy.exc import InternalError, InvalidRequestError, ProgrammingError
+from sqlalchemy.exc import InternalError, InvalidRequestError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from pgtasks.errors import Failed, Refused
@@ -393,6 +393,41 @@ def test_a_child_does_not_speak_on_the_connection_of_an_open_block(
     os.close(writes)
     with os.fdopen(reads) as answer:
         assert answer.read() == "own"
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
+@pytest.mark.parametrize(
+    ("error", "known"), [(None, "Refused"), (Stop(), "Stop"), (SystemExit(), "SystemExit")]
+)
+def test_a_child_that_leaves_the_block_of_its_parent_ends_nothing_of_it(
+    names, monkeypatch: pytest.MonkeyPatch, service: DatabaseService, driver: str, error, known: str
+) -> None:
+    monkeypatch.setenv("INVOKE_PGTASKS_ENVIRONMENTS_DEV_POOL_DRIVER", driver)
+    service, parent, end = DatabaseService(), os.getpid(), "none"
+    reads, writes = os.pipe()
+    try:
+        with service.session() as session:
+            session.add(Author(name="a"))
+            with service.session():
+                child = os.fork()
+                if child:
+                    os.waitpid(child, 0)  # it has left both blocks
+                else:
+                    with suppress(OperationalError):
+                        session.execute(text("DELETE FROM authors"))
+                    if error:
+                        raise error
+    except BaseException as exc:
+        end = type(exc).__name__
+    finally:
+        if os.getpid() != parent:
+            os.write(writes, end.encode())
+            os._exit(0)
+    os.close(writes)
+    with os.fdopen(reads) as answer:
+        assert answer.read() == known
+    assert (end, names()) == ("none", ["a"])
+    service.dispose()
 
 
 def test_a_block_is_entered_where_it_is_made(service: DatabaseService, names) -> None:
