@@ -11,6 +11,7 @@ envpy        run a project's env.py against one target
 foreign      code of plain roles on the version table
 application  enter the context of an application that env.py needs
 ledger       record the statements that a run has sent and committed
+prepared     follow the transactions that a run prepares
 perform      run the revisions of a plan
 attempts     run them again if a statement did not get its lock
 waiting      name the session whose lock a revision waits for

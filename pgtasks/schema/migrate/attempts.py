@@ -79,7 +79,8 @@ class Attempts:
             try:
                 return self._attempt(made)
             except LockTimeout as exc:
-                if failures == self.patience.retries or exc.details.get("committed"):
+                stays = exc.details.get("committed") or exc.details.get("prepared")
+                if failures == self.patience.retries or stays:
                     raise
                 pause = min(_PAUSE * 2**failures, _LONGEST_PAUSE)
                 self.console.say(f"{exc.message}; again in {report.duration(pause)}")

@@ -14,6 +14,7 @@ from typing import Any
 
 from pgtasks.schema import transaction
 from pgtasks.schema.listeners import listening
+from pgtasks.schema.migrate.prepared import Prepared
 from pgtasks.schema.trigger.touch import touches
 
 Milliseconds = int
@@ -23,7 +24,8 @@ LOCK_TIMEOUT: Milliseconds = 5_000
 # when they are interrupted.
 _CONCURRENT = re.compile(r"\bCONCURRENTLY\b", re.IGNORECASE)
 _READS = re.compile(
-    r"\s*(SELECT|SHOW|SET|BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b",
+    r"\s*(SELECT|SHOW|SET|BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE"
+    r"|PREPARE\s+TRANSACTION)\b",
     re.IGNORECASE,
 )
 
@@ -31,13 +33,15 @@ _READS = re.compile(
 class Ledger:
     """The statements of the current revision that are already committed, in order.
 
-    `sent` are those of all revisions so far, committed or not.
+    `sent` are those of all revisions so far, committed or not; `prepared` are those that these have
+    left prepared.
     """
 
     def __init__(self, lock_timeout: Milliseconds = LOCK_TIMEOUT) -> None:
         self.revision = ""
         self.committed: list[str] = []
         self.sent: list[str] = []
+        self.prepared = Prepared()
         self._lock_timeout = f"{lock_timeout}ms" if lock_timeout else "0"
         self._open: dict[int, list[str]] = {}  # by connection, which may have become invalid
         self._waiting: set[Any] = set()
@@ -78,6 +82,8 @@ class Ledger:
         if not _READS.match(statement):
             self.sent.append(statement)
             self._open.setdefault(id(conn), []).append(statement)
+        if self.prepared.follow(statement, self._open.get(id(conn), []), self.committed):
+            return
         kinds = {touch.kind for touch in touches(statement)}
         if "commits" in kinds or "returns" not in kinds:
             if "commits" in kinds or transaction.autocommits(conn):

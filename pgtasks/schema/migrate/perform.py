@@ -14,11 +14,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.exc import SQLAlchemyError
 
 from pgtasks import report
-from pgtasks.errors import Interrupted, PgtasksError, Refused
+from pgtasks.errors import Failed, Interrupted, PgtasksError, Refused
 from pgtasks.report import typed
 from pgtasks.report.boundaries import boundary
 from pgtasks.report.interruption import telling
-from pgtasks.schema.migrate import offline, state
+from pgtasks.schema.migrate import offline, prepared, state
 from pgtasks.schema.migrate import plan as planning
 from pgtasks.schema.migrate.envpy import EnvPy
 from pgtasks.schema.migrate.errors import one_line
@@ -143,6 +143,7 @@ def perform(
         raise
     except PgtasksError as exc:
         raise run.explained(exc) from exc
+    run.warn()
     seconds = time.monotonic() - began
     after = status(scripts, target, identity)
     return Migrated(made.direction, made.state.current, after, tuple(run.done), seconds)
@@ -209,21 +210,38 @@ class _Perform:
 
     def explained(self, exc: PgtasksError) -> PgtasksError:
         """Add the state of the database to an error."""
-        if isinstance(exc, Refused) or not self._began:
+        committed = self._committed
+        as_before = isinstance(exc, Refused) and not (committed or self._prepared.statements)
+        if as_before or not self._began:
             return exc
         made, done = self.made, self.done
         failed = made.steps[len(done)].revision if len(done) < len(made.steps) else None
         described = f"revision {failed.id}" if failed else "the last commit"
-        committed = self._committed
-        left, now = self._left(committed)
+        left, now, gids = self._left(committed)
         invalid = now.invalid_lines() if now else []
-        hint = "\n".join([exc.hint, *(f"stays: {each}" for each in committed), *invalid]).strip()
-        details = {"committed": committed, "applied": self._applied(now)}
-        return type(exc)(f"{described} failed: {exc.message}; {left}", hint=hint, details=details)
+        lines = [exc.hint, *(f"stays: {each}" for each in committed), *invalid]
+        for gid in gids:
+            lines += [f"prepared: {each}" for each in _shown(self._prepared.statements[gid])]
+            lines += prepared.ways(gid)
+        details = {"committed": committed, "applied": self._applied(now), "prepared": list(gids)}
+        kind = Failed if isinstance(exc, Refused) else type(exc)
+        hint = "\n".join(lines).strip()
+        return kind(f"{described} failed: {exc.message}; {left}", hint=hint, details=details)
+
+    def warn(self) -> None:
+        """Say what revisions that did not fail have left prepared."""
+        for gid in self._prepared.left(self.envpy.target):
+            report.say(f"warning: {prepared.words([gid])}")
+            for line in prepared.ways(gid):
+                report.say(f"  {line}")
+
+    @property
+    def _prepared(self) -> prepared.Prepared:
+        return self.envpy.ledger.prepared
 
     @property
     def _committed(self) -> list[str]:
-        return [one_line(each)[:_SHOWN] for each in self.envpy.ledger.committed]
+        return _shown(self.envpy.ledger.committed)
 
     def left(self) -> str:
         """Return the state of the database after a signal, in words."""
@@ -237,16 +255,26 @@ class _Perform:
         steps = (step.revision.id for step in self.made.steps)
         return [name for name in steps if (name in pending) != up]
 
-    def _left(self, committed: Sequence[str]) -> tuple[str, State | None]:
-        """Return the state of the database after an error, in words and as it was read."""
+    def _left(self, committed: Sequence[str]) -> tuple[str, State | None, Sequence[str]]:
+        """Return the state of the database after an error, in words and as it was read.
+
+        The last ones are the identifiers of transactions that are left prepared.
+        """
         try:
             now = status(self.envpy.scripts, self.envpy.target, self.envpy.identity)
+            gids = self._prepared.left(self.envpy.target)
         except PgtasksError as unknown:
-            return f"where that left the database is not known: {unknown.message}", None
+            return f"where that left the database is not known: {unknown.message}", None, ()
         at = f"the database is at {', '.join(now.current) or 'no revision'}"
         if committed:
             number = report.plural(len(committed), "statement")
             at = f"{number} of it had been committed and stay, {at}"
-        elif now.current == self.made.state.current:
+        if gids:
+            at = f"{prepared.words(gids)}; {at}"
+        elif not committed and now.current == self.made.state.current:
             at = f"its transaction was rolled back, {at} as before"
-        return at, now
+        return at, now, gids
+
+
+def _shown(statements: Sequence[str]) -> list[str]:
+    return [one_line(each)[:_SHOWN] for each in statements]
