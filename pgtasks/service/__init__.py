@@ -17,6 +17,7 @@ lasting        the statements whose effect outlives their transaction
 engine         the pool, its timeouts, and connections that come back
 connections    open a connection, and say what it means that it cannot be opened
 liveness       notice a connection of the pool that has ended
+deadline       cut off connections whose server is silent
 patience       connect to a server that is becoming available
 admission      refuse a database that is another environment's
 entities       copies without a session, plain data for JSON

@@ -16,7 +16,16 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import NullPool
 
-from pgtasks.service import address, control, engine, environment, forks, session_state, statements
+from pgtasks.service import (
+    address,
+    control,
+    deadline,
+    engine,
+    environment,
+    forks,
+    session_state,
+    statements,
+)
 from pgtasks.service.changes import Change, Changes, Subscriber
 from pgtasks.service.connections import sqlstate
 from pgtasks.service.unit import Inner, Outermost, Unit, UnitSession, current
@@ -31,7 +40,7 @@ _AGAIN = ("40001", "40P01")
 # seconds before a unit is repeated: the other one of a deadlock goes first, and who ends the
 # sessions of a database that is swapped may not be done yet
 _PAUSES = {True: (0.05, 0.15), False: (0.01, 0.05)}
-_PROBE = 2  # seconds that a check of health waits for the server
+PROBE = 2  # seconds that a check of health waits to be let in, and then for the answers
 
 
 class DatabaseService:
@@ -97,9 +106,11 @@ class DatabaseService:
     @functools.cached_property
     def probe(self) -> Engine:
         """An engine for checks of health: no pool, no patience, no long wait."""
-        pool = replace(self.pool, patience=0, statement_timeout=_PROBE, check_stamp=False)
-        options = {"poolclass": NullPool, "connect_args": {"connect_timeout": str(_PROBE)}}
-        return engine.create(self.url, self.target, pool, options)
+        pool = replace(self.pool, patience=0, statement_timeout=PROBE, check_stamp=False)
+        options = {"poolclass": NullPool, "connect_args": {"connect_timeout": str(PROBE)}}
+        probe = engine.create(self.url, self.target, pool, options)
+        deadline.listen(probe, PROBE)
+        return probe
 
     @functools.cached_property
     def heads(self) -> frozenset[str] | None:

@@ -13,8 +13,8 @@ from sqlalchemy.pool import QueuePool
 
 from pgtasks.errors import PgtasksError
 from pgtasks.service import admission
-from pgtasks.service.connections import way_to_privileges
-from pgtasks.service.database import DatabaseService
+from pgtasks.service.connections import sqlstate, way_to_privileges
+from pgtasks.service.database import PROBE, DatabaseService
 
 _SERVER = (
     "SELECT current_setting('server_version'), current_setting('transaction_read_only')::boolean,"
@@ -81,8 +81,17 @@ def check_health(service: DatabaseService) -> Health:
         error = getattr(exc, "orig", exc)
         way = way_to_privileges(error, service.target, service.pool)
         said = " ".join(str(error).split())
+        if time.monotonic() - began > PROBE and _is_lost(exc):
+            said = f"the server let in and did not answer within {PROBE} seconds"
         health = replace(health, reason=f"{said}: {way}" if way else said)
     return replace(health, milliseconds=round((time.monotonic() - began) * 1000, 1))
+
+
+def _is_lost(error: Exception) -> bool:
+    """Return whether an error is of a connection that had been opened."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated
+    return not sqlstate(error)
 
 
 def _word(revisions: frozenset[str], heads: frozenset[str] | None) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 from collections.abc import Iterator
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from projects import put_stamp
 from servers import Cluster
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 from units import ROWS, read, write
 from werkzeug.exceptions import NotFound
@@ -281,6 +284,29 @@ def test_the_look_at_health_raises_nothing(cluster: Cluster, service: DatabaseSe
     """Also where the service cannot have a pool."""
     other = DatabaseService("dev", creator=lambda: cluster.connect("postgres"))
     assert "'creator' opens connections" in check_health(other).reason
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
+def test_a_server_that_lets_in_and_is_silent_holds_up_no_probe(
+    service: DatabaseService, monkeypatch: pytest.MonkeyPatch, driver: str
+) -> None:
+    monkeypatch.setenv("INVOKE_PGTASKS_ENVIRONMENTS_DEV_POOL_DRIVER", driver)
+    other, stopped = DatabaseService("dev"), list[int]()
+
+    @event.listens_for(other.probe, "connect")
+    def opened(connection: Any, record: Any) -> None:
+        stopped.append(connection.info.backend_pid)
+        os.kill(stopped[0], signal.SIGSTOP)
+
+    try:
+        state = check_health(other)
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    assert (state.ok, state.reason) == (
+        False,
+        "the server let in and did not answer within 2 seconds",
+    )
 
 
 # --- the log of statements ---
