@@ -110,14 +110,17 @@ def refuse_other(allowed: Identity | None, now: Identity | None, database: str) 
 
 # Objects created after initdb have OIDs from 16384 on (FirstNormalObjectId in access/transam.h).
 # Objects of extensions and temporary tables of other sessions do not count.
-_CONTENT = """
+_RELATIONS = """
 SELECT EXISTS (
     SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
     AND n.nspname !~ '^pg_(toast|temp_|toast_temp_)'
     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
         AND d.objid = c.oid AND d.deptype = 'e')
-) OR EXISTS (
+)
+"""
+_OTHERS = """
+SELECT EXISTS (
     SELECT FROM pg_proc p WHERE p.oid >= 16384
     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
         AND d.objid = p.oid AND d.deptype IN ('e', 'i'))
@@ -137,7 +140,8 @@ OR EXISTS (SELECT FROM pg_subscription s JOIN pg_database b ON b.oid = s.subdbid
 
 def _is_empty(conn: Connection) -> bool:
     """Return whether the database has no objects of users."""
-    return not connection.value(conn, _CONTENT, into=bool)
+    # most have a table: the plan for all that others may have takes longer than to ask again
+    return not any(connection.value(conn, query, into=bool) for query in (_RELATIONS, _OTHERS))
 
 
 def valid(identity: Identity | None, target: Target) -> None:
