@@ -38,6 +38,7 @@ def namespace(file: str | Path) -> Any:
         own = _own_folder(root)
     except PgtasksError as exc:
         raise edge.exit_of(exc, json=commandline.wants_json(sys.argv)) from None
+    parsing.keep_names()
     tree = _Tree()
     taken: dict[str, str] = {}
     for path in _files(builtin):
@@ -136,14 +137,15 @@ def _add(tree: Any, path: Path, folder: Path, taken: dict[str, str], *, own: boo
     name = path.stem.replace("_", "-") if own else path.stem
     tasks = {task.name or key: task for key, task in vars(module).items() if isinstance(task, Task)}
     alone = list(tasks) == [path.stem]
+    home = tree if alone or not tasks else _collection(tree, name)
     for task_name, task in tasks.items():
-        home = tree if alone else _collection(tree, name)
         full = task_name if alone else f"{name}.{task_name}"
         if full in taken and own:
             _say_replaced(task, home, task_name)
         taken[full] = str(path)
-        _wrap(task, tree.transform(full))
-        group.register(tree.transform(full), task.body)
+        shown = tree.transform(full)
+        _wrap(task, shown)
+        group.register(shown, task.body)
         default = bool(task.is_default) or task_name == path.stem
         home.add_task(task, name=task_name, default=default and not alone)
 

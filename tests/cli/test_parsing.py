@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from invoke import Collection
 from invoke.parser import Parser, ParserContext
 
 from pgtasks.cli import parsing
@@ -29,3 +30,21 @@ def test_a_parse_copies_no_contexts() -> None:
     parsed = parser.parse_argv(["b", "a", "b"])
     assert [context.name for context in parsed] == ["b", "a", "b"]
     assert copy.deepcopy(parser.contexts) is parser.contexts
+
+
+def test_names_are_those_of_invoke() -> None:
+    parsing.keep_names()
+    invokes = Collection.transform.__wrapped__
+    for dashes in (True, False):
+        tree = Collection("any", auto_dash_names=dashes)
+        for name in (
+            "",
+            None,
+            "restore",
+            "drop_tables",
+            "drop-tables",
+            "_own_",
+            "a._b_c",
+            "-a-b.c",
+        ):
+            assert tree.transform(name) == invokes(tree, name)
