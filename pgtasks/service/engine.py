@@ -25,7 +25,13 @@ _OWN_CONNECTIONS = ("creator", "pool")  # options of create_engine
 _ENDED = ("57P01", "57P02", "57P04", "57P05", "25P03", "25P04")
 _ONLY_READS = "25006"  # read_only_sql_transaction
 _POOL = "pgtasks.pool"  # which pool a connection is of, and which process has opened it
-_KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
+# the last one is for what was sent and never acknowledged, of which TCP makes 15 minutes
+_KEEPALIVES = {
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",  # milliseconds
+}
 
 
 def create(url: URL, target: Target, pool: Pool, options: Mapping[str, Any]) -> Engine:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import select
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,3 +159,18 @@ def test_without_pre_ping_a_block_gets_the_error(
     with pytest.raises(OperationalError):
         backend(unchecked)
     unchecked.dispose()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="of Linux alone")
+def test_a_host_that_is_gone_is_not_waited_for_as_long_as_tcp_would(
+    service: DatabaseService, password_cluster: Cluster
+) -> None:
+    place = f"127.0.0.1:{password_cluster.tcp_port}/postgres"
+    user, secret = password_cluster.superuser, password_cluster.password
+    url = f"postgresql://{user}:{secret}@{place}"
+    other = DatabaseService("dev", url=url)
+    with other.probe.connect() as connection:
+        descriptor = connection.connection.dbapi_connection.fileno()
+        with socket.socket(fileno=os.dup(descriptor)) as line:
+            asked = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert asked == 60_000  # milliseconds
