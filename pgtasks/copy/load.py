@@ -83,9 +83,10 @@ def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded
 def _gather(plan: CopyPlan, env: dict[str, str]) -> None:
     """Gather the statistics of the side database's tables."""
     with connection.session(plan.loading, read_only=True, purpose="db.copy") as conn:
-        tables = statistics.missing(conn)
-    if tables:
-        pipeline.run(HERE, [plan.load.analyze_command(env, tables)])
+        found = statistics.missing(conn)
+    if found.tables:
+        pipeline.run(HERE, [plan.load.analyze_command(env, found.tables)])
+    statistics.gather_parents(plan.loading, found.parents, purpose="db.copy")
 
 
 def _shares(source: Snapshot, pool: Pool) -> tuple[Share, ...]:

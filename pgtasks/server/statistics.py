@@ -1,38 +1,79 @@
 """The tables whose statistics the planner lacks after a load.
 
 Those of the system catalogs come with the server: to gather them again takes longer than to load a
-small database.
+small database. A partitioned table has statistics over all its partitions, which neither autovacuum
+nor vacuumdb (up to 18) gathers, but ANALYZE does.
 """
 
 from __future__ import annotations
 
-from pgtasks.server import connection
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pgtasks.server import connection, interrupt
 from pgtasks.server.catalog import OWN_SCHEMA
 from pgtasks.server.connection import Connection
 from pgtasks.server.quoting import identifier, to_bytes
+from pgtasks.settings.target import Target
 
 MOST = 200  # tables that are named one by one
+_ONLY = 180000  # the first version with ANALYZE ONLY; before, partitions are analyzed too
 _TABLES = f"""
-SELECT n.nspname, c.relname, EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid)
+SELECT n.nspname AS schema, c.relname AS name, c.relkind = 'p' AS partitioned,
+  EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid) AS extended,
+  coalesce(pg_partition_root(c.oid)::oid, c.oid) = c.oid AS root
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND {OWN_SCHEMA} ORDER BY 1, 2
+WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND {OWN_SCHEMA} ORDER BY 1, 2
 """
 
 Name = tuple[str, str]
 
 
-def missing(conn: Connection, known: frozenset[Name] = frozenset()) -> list[str]:
+@dataclass(frozen=True)
+class _Table:
+    schema: str
+    name: str
+    partitioned: bool
+    extended: bool
+    root: bool
+
+    def __str__(self) -> str:
+        return f"{identifier(self.schema)}.{identifier(self.name)}"
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Tables to gather statistics of, as SQL names them: `tables` by vacuumdb, then `parents`."""
+
+    tables: list[str]
+    parents: list[str]
+
+
+def missing(conn: Connection, known: frozenset[Name] = frozenset()) -> Missing:
     """Return the tables that the database of a session has to gather statistics of.
 
-    Those that are `known` are left out, unless they have extended ones. The names are as SQL has
-    them.
+    Those that are `known` are left out, unless they have extended ones.
     """
-    rows = connection.rows(conn, _TABLES, into=tuple[str, str, bool])
-    return [
-        f"{identifier(schema)}.{identifier(name)}"
-        for schema, name, extended in rows
-        if extended or (schema, name) not in known
+    found = [
+        each
+        for each in connection.rows(conn, _TABLES, into=_Table)
+        if each.extended or (each.schema, each.name) not in known
     ]
+    tables = [str(each) for each in found if not each.partitioned]
+    if conn.server_version >= _ONLY:
+        return Missing(tables, [f"ONLY {each}" for each in found if each.partitioned])
+    whole = [str(each) for each in found if each.root]
+    if flags(whole):
+        return Missing(whole, [])
+    return Missing(tables, [str(each) for each in found if each.root and each.partitioned])
+
+
+def gather_parents(target: Target, parents: Sequence[str], *, purpose: str) -> None:
+    """Gather the statistics of partitioned tables."""
+    if parents:
+        session = connection.session(target, purpose=purpose)
+        with session as conn, interrupt.cancelling([conn]):
+            connection.execute(conn, f"ANALYZE {', '.join(parents)}")
 
 
 def flags(tables: list[str]) -> tuple[str, ...]:

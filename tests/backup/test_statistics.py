@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from backups import local_backup
 from pgtasks.backup.restore.plan import script_argv
 from pgtasks.backup.restore.rolemap import RoleMap
 from pgtasks.host.tools import Toolset
+from pgtasks.server import connection, statistics
 from pgtasks.server.dump import pg_dump
 from pgtasks.server.proof import toc
 
@@ -68,6 +70,65 @@ def test_they_come_with_the_dump_or_are_gathered(cluster18: Cluster, shop: Path,
     assert cluster18.value(query, name) == 1
     again = inv("backup.diff", "latest", cwd=shop)
     assert again.returncode == 0, again.stderr
+
+
+PARTITIONED = """
+CREATE TABLE "the ""whole" (id int) PARTITION BY RANGE (id);
+CREATE TABLE low PARTITION OF "the ""whole" FOR VALUES FROM (0) TO (100) PARTITION BY RANGE (id);
+CREATE TABLE lowest PARTITION OF low FOR VALUES FROM (0) TO (50);
+CREATE TABLE high PARTITION OF "the ""whole" FOR VALUES FROM (100) TO (1000);
+INSERT INTO "the ""whole" SELECT generate_series(0, 40);
+INSERT INTO "the ""whole" SELECT generate_series(100, 400);
+CREATE TABLE alone AS SELECT generate_series(1, 10) AS id;
+"""
+OF_PARTITIONED = "SELECT tablename, inherited FROM pg_stats WHERE attname = 'id' ORDER BY 1, 2"
+ALL = [
+    *(("alone", False), ("high", False), ("low", True), ("lowest", False)),
+    ('the "whole', True),
+]
+
+
+@pytest.mark.parametrize("analyzed", ["", "lowest, high, alone"])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_partitioned_table_has_those_of_all_its_partitions(
+    any_cluster: Cluster,
+    fresh_database: Callable[..., str],
+    tmp_path: Path,
+    inv: Inv,
+    in_place: bool,
+    analyzed: str,
+) -> None:
+    if not any_cluster.value("SELECT count(*) FROM pg_roles WHERE rolname = 'without_createdb'"):
+        any_cluster.execute("CREATE ROLE without_createdb LOGIN")
+    name = fresh_database(any_cluster, owner="without_createdb")
+    any_cluster.execute("GRANT ALL ON SCHEMA public TO without_createdb", name)
+    text = f"SET ROLE without_createdb; {PARTITIONED}{f'ANALYZE {analyzed}' if analyzed else ''}"
+    any_cluster.execute(text, name)
+    put_stamp(any_cluster.target(name))
+    user = "without_createdb" if in_place else any_cluster.superuser
+    shop = make_project(tmp_path / "shop", replace(any_cluster.target(name), user=user).url())
+    save(shop)
+    flags = ("--in-place", "--yes") if in_place else ()
+    done = inv("db.restore", *flags, cwd=shop)
+    assert done.returncode == 0, done.stderr
+    assert any_cluster.execute(OF_PARTITIONED, name) == ALL
+
+
+def test_more_partitioned_tables_than_one_names(
+    any_cluster: Cluster, fresh_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "MOST", 1)
+    name = fresh_database(any_cluster)
+    any_cluster.execute(PARTITIONED, name)
+    target = any_cluster.target(name)
+    with connection.session(target, read_only=True) as conn:
+        found = statistics.missing(conn)
+    assert statistics.flags(found.tables) == ()  # for all that are no partitioned ones
+    assert sorted(found.tables) == [
+        f'"public".{each}' for each in ('"alone"', '"high"', '"lowest"')
+    ]
+    statistics.gather_parents(target, found.parents, purpose="test")
+    assert {("low", True), ('the "whole', True)} <= set(any_cluster.execute(OF_PARTITIONED, name))
 
 
 def test_those_of_the_system_catalogs_are_not_gathered_again(

@@ -83,6 +83,22 @@ def test_without_a_proof_and_statistics(
     assert cluster.value(analyzed, target_name) == 3  # the materialized view too
 
 
+@pytest.mark.parametrize("flags", [(), ("--rows",)])
+def test_a_partitioned_table_has_statistics_of_all_its_partitions(
+    cluster: Cluster, source: str, target_name: str, inv: Inv, flags: tuple[str, ...]
+) -> None:
+    cluster.execute(
+        "CREATE TABLE whole (id int) PARTITION BY RANGE (id);"
+        "CREATE TABLE part PARTITION OF whole FOR VALUES FROM (0) TO (100);"
+        "INSERT INTO whole SELECT generate_series(0, 90)",
+        source,
+    )
+    done = inv("db.copy", "qa", "dev", *flags)
+    assert done.returncode == 0, done.stderr
+    query = "SELECT tablename, inherited FROM pg_stats WHERE tablename IN ('whole', 'part')"
+    assert sorted(cluster.execute(query, target_name)) == [("part", False), ("whole", True)]
+
+
 def test_a_dry_run_changes_nothing(
     cluster: Cluster, source: str, target_name: str, inv: Inv
 ) -> None:

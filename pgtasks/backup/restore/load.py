@@ -28,7 +28,7 @@ from pgtasks.server.dump import passes, pg_dump
 from pgtasks.server.dump.passes import Pass
 from pgtasks.server.proof.early import EarlyReader
 from pgtasks.server.proof.toc import PRE_DATA, Entry
-from pgtasks.server.statistics import Name, missing
+from pgtasks.server.statistics import Name, gather_parents, missing
 
 _POLL = 0.2  # seconds between looks at the side database's size
 _LOOKS_PER_SIZE = 5
@@ -104,12 +104,12 @@ def run_restore(
 def gather(plan: RestorePlan, host: Host, known: frozenset[Name] = frozenset()) -> None:
     """Gather the statistics of the side database's tables, but those that are `known`."""
     with connection.session(plan.loading, read_only=True, purpose="db.restore") as conn:
-        tables = missing(conn, known)
-    if not tables:
-        return
-    with host.passfile(plan.loading) as passfile:
-        env = tools.environment(host.view(plan.loading), passfile)
-        pipeline.run(host, [load_command(plan, analyze_argv(plan, tables), env)])
+        found = missing(conn, known)
+    if found.tables:
+        with host.passfile(plan.loading) as passfile:
+            env = tools.environment(host.view(plan.loading), passfile)
+            pipeline.run(host, [load_command(plan, analyze_argv(plan, found.tables), env)])
+    gather_parents(plan.loading, found.parents, purpose="db.restore")
 
 
 def load_schema(plan: RestorePlan, host: Host) -> None:

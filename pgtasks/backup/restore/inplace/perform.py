@@ -28,7 +28,7 @@ from pgtasks.server.connection import Connection
 from pgtasks.server.identity import identify, refuse_other
 from pgtasks.server.interrupt import cancelling
 from pgtasks.server.lock import Lock
-from pgtasks.server.statistics import missing
+from pgtasks.server.statistics import Missing, missing
 
 _SETTINGS = (
     f"SET search_path = {connection.PATH}; SET row_security = off; SET quote_all_identifiers = off;"
@@ -99,9 +99,9 @@ def _written(
 def _gather(plan: InPlacePlan, conn: Connection) -> None:
     """Gather statistics, but those that the backup has brought."""
     known = statistics.carried(plan.base, plan.entries)
-    tables = missing(conn, known) if known else []
-    if tables or not known:
-        connection.execute(conn, f"ANALYZE {', '.join(tables)}")
+    found = missing(conn, known) if known else Missing([], [])
+    if found.tables or found.parents or not known:
+        connection.execute(conn, f"ANALYZE {', '.join([*found.tables, *found.parents])}")
 
 
 @contextmanager
