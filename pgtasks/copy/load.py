@@ -11,6 +11,7 @@ from pathlib import Path
 from psycopg2 import sql
 
 from pgtasks.copy import schema, snapshot
+from pgtasks.copy.broken import explained
 from pgtasks.copy.loaded import Clock, Loaded, Share
 from pgtasks.copy.plan import CopyPlan
 from pgtasks.copy.rows import indexes, tables
@@ -50,7 +51,7 @@ def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded
         if not schema.same(plan.left(plan.archive).kept(plan.archive), source.archive):
             revise(source)
         loading = _Loading(plan, source, reading, env)
-        with loading.pool as pool:
+        with explained(plan, source.archive), loading.pool as pool:
             clock.lap("snapshot")
             restore(plan, env, path, schema.before_rows(source.archive))
             clock.lap("schema")
@@ -59,7 +60,8 @@ def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded
             proof = loading.finish(progress)
             clock.lap("rows and indexes")
         set_sequences(plan, source.sequences)
-        second = _second(plan, source.sequences, progress) if plan.second else None
+        with explained(plan, source.archive):
+            second = _second(plan, source.sequences, progress) if plan.second else None
         if second:
             clock.lap("rows that are carried over")
         boundary("copy.loaded")

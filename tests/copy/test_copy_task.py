@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -81,6 +82,44 @@ def test_without_a_proof_and_statistics(
     document = json.loads(inv("db.copy", "qa", "dev", "--rows", "--json").stdout)
     assert (document["proven"], "analyze" in document["steps"]) == (True, True)
     assert cluster.value(analyzed, target_name) == 3  # the materialized view too
+
+
+BROKEN = """
+CREATE FUNCTION fits(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT true';
+CREATE TABLE bill (i int CONSTRAINT "is ok" CHECK (public.fits(i)));
+INSERT INTO bill VALUES (1), (2);
+CREATE DOMAIN small AS int CONSTRAINT is_small CHECK (public.fits(VALUE) AND VALUE < 9);
+CREATE TABLE unit (n small);
+INSERT INTO unit VALUES (1);
+"""
+BREAKS = {
+    "SELECT $1 < 2": 'constraint public."bill is ok"',
+    "SELECT $1 > 1": "constraint public.small.is_small",
+    "BEGIN RETURN 1 / ($1 - 2) <> 0; END": 'constraint public."bill is ok"',
+}
+
+
+@pytest.mark.parametrize("body", BREAKS)
+def test_rows_that_break_a_constraint_have_a_way(
+    cluster: Cluster, source: str, target_name: str, inv: Inv, body: str
+) -> None:
+    language = "plpgsql" if body.startswith("BEGIN") else "sql"
+    change = f"CREATE OR REPLACE FUNCTION fits(int) RETURNS bool LANGUAGE {language} IMMUTABLE AS"
+    cluster.execute(f"{BROKEN}{change} '{body}'", source)
+    if "small" in BREAKS[body]:
+        cluster.execute("DELETE FROM bill", source)
+    done = inv("db.copy", "qa", "dev", "--rows")
+    assert done.returncode == 1
+    way = re.search(r"; (inv db.backup .*) and then (inv db.restore .*) bring the", done.stderr)
+    assert way, done.stderr
+    save, load = map(shlex.split, way.groups())
+    assert load[-1] == BREAKS[body]
+    made = inv(*save[1:])
+    path = made.stdout.splitlines()[1]
+    words = [path if word == "PATH" else word for word in load[1:]]
+    restored = inv(*words, "--confirm", target_name)
+    assert restored.returncode == 0, restored.stderr
+    assert cluster.value("SELECT count(*) FROM unit", target_name) == 1
 
 
 @pytest.mark.parametrize("flags", [(), ("--rows",)])
