@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import fcntl
 import gc
 import importlib
@@ -20,6 +21,8 @@ from typing import Any
 
 _PACKAGES = ("pgtasks", "invoke", "fabric", "paramiko", "sqlalchemy", "alembic", "postgast", "rich")
 _LONGEST = 4 * 1024**2  # bytes of a request: words and variables
+_LARGE = 2 * 1024**2  # bytes of a large page
+_COLLAPSE = 25  # MADV_COLLAPSE, since Linux 6.1
 
 
 class _Ends:
@@ -142,6 +145,21 @@ def _put_homes(place: Path) -> None:
     home.PLACES = (place, *home.PLACES)
 
 
+def _collapse() -> None:
+    """Lay what is loaded into large pages: a fork copies an entry for each page, and frees it.
+
+    A kernel that cannot do so leaves them as they are.
+    """
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        bounds, rights, _, _, file, *name = line.split()
+        if "w" in rights and file == "0" and name in ([], ["[heap]"]):
+            first, end = (int(bound, 16) for bound in bounds.split("-"))
+            for page in range(-(-first // _LARGE) * _LARGE, end - _LARGE + 1, _LARGE):
+                advise(page, _LARGE, _COLLAPSE)
+
+
 class _Exit:
     """Ends a fork after its last line, before Python takes all modules apart.
 
@@ -179,6 +197,7 @@ def _main(descriptor: int, homes: Path) -> None:
     _put_homes(homes)
     gc.collect()
     gc.freeze()  # so that forks share the pages of what is loaded
+    _collapse()
     _forks(socket.socket(fileno=descriptor))
     sys.path.insert(0, str(Path(sys.argv[0]).parent))
     at_end.run()
