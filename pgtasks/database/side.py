@@ -146,6 +146,8 @@ def find(conn: Connection, target: Target) -> list[Side]:
         into=tuple[str, str, int | None, bool, bool, str | None, float, bool],
     )
     sides = [side for row in rows if (side := _side(target, *row))]
+    if not sides:
+        return []
     judged = _judged(sides, ownership.of(conn, target))
     return sorted(judged, key=lambda side: side.run)
 
