@@ -135,7 +135,7 @@ def _leave_to_parent(engine: Engine) -> None:
     """Let a forked process open connections of its own, and reach none of its parent's.
 
     Two would speak on one: a block that the child leaves would roll the parent's work back, or
-    commit it. So would the end of an object that nobody uses there.
+    commit it. And a session whose client was killed would go on while its child is there.
     """
     connections: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -143,9 +143,9 @@ def _leave_to_parent(engine: Engine) -> None:
         connections.add(connection)
 
     def forget(inherited: Engine) -> None:
-        inherited.dispose(close=False)
         forks.cut_off(connection for connection in connections if not connection.closed)
         connections.clear()
+        inherited.dispose(close=False)
 
     event.listen(engine, "connect", opened)
     forks.in_children(engine, forget)

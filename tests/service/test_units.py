@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import signal
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from shelf import Author
 from sqlalchemy import text
 from sqlalchemy.exc import InternalError, InvalidRequestError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
+from waiting import until
 
 from pgtasks.errors import Failed, Refused
 from pgtasks.service import DatabaseService
@@ -428,6 +430,37 @@ def test_a_child_that_leaves_the_block_of_its_parent_ends_nothing_of_it(
         assert answer.read() == known
     assert (end, names()) == ("none", ["a"])
     service.dispose()
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_session_of_a_parent_that_was_killed_ends_while_its_child_lives(
+    service: DatabaseService, cluster: Cluster, is_open: bool
+) -> None:
+    reads, writes = os.pipe()
+    lives, ends = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        try:
+            with ExitStack() as stack:
+                session = stack.enter_context(service.session())
+                backend = str(session.execute(text("SELECT pg_backend_pid()")).scalar())
+                if not is_open:
+                    stack.close()
+                os.close(ends)
+                if os.fork():
+                    os.write(writes, backend.encode())
+                    signal.pause()
+                os.read(lives, 1)  # until the test closes its end
+        finally:
+            os._exit(0)
+    os.close(writes)
+    with os.fdopen(reads, "rb", buffering=0) as answer, os.fdopen(ends, "wb"):
+        backend = int(answer.read(20))
+        os.kill(parent, signal.SIGKILL)
+        os.waitpid(parent, 0)
+        query = f"SELECT FROM pg_stat_activity WHERE pid = {backend}"
+        until(lambda: not cluster.execute(query))
+    os.close(lives)
 
 
 def test_a_block_is_entered_where_it_is_made(service: DatabaseService, names) -> None:

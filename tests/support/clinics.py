@@ -173,7 +173,7 @@ class Clinic:
                 return self.run(statement, *parameters, session=own)
         with session.cursor() as cursor:
             cursor.execute(statement, parameters or None)
-            return cursor.fetchall() if cursor.description else []
+            return cursor.fetchall() if cursor.description is not None else []
 
     def value(self, statement: str, *parameters: Any, session: Any = None) -> Any:
         """Return the first column of the first row."""

@@ -88,7 +88,8 @@ class Cluster:
         try:
             with connection.cursor() as cursor:
                 cursor.execute(statement, parameters)
-                return cursor.fetchall() if cursor.description else []
+                # of no column, rows have an empty description
+                return cursor.fetchall() if cursor.description is not None else []
         finally:
             connection.close()
 
