@@ -37,6 +37,7 @@ from pgtasks.database import leaving, obstacles
 from pgtasks.errors import Refused, VersionMismatch
 from pgtasks.report import Console, typed
 from pgtasks.report.boundaries import boundary
+from pgtasks.report.interruption import telling
 from pgtasks.server import connection
 from pgtasks.server.lock import Lock
 from pgtasks.server.reach import Reached
@@ -211,13 +212,27 @@ def imported(request: Request, console: Console) -> Imported:
     dump, name = request.dump(), request.target.database
     if name in _OWN:
         raise Refused(f"a database {name!r} has every server: import for another environment")
-    with _opened(dump, request.options, dry=False) as there:
+    before = _own(request)
+    with (
+        telling(lambda: _left(_own(request) - before)),
+        _opened(dump, request.options, dry=False) as there,
+    ):
         assert there.reached is not None
         with there.reached.lock("backup.import") as lock:
             made = _restored(there, lock, dump, request, console)
             boundary("import.restored")
             _rename(there, made.plan.side, name)
         return _backed_up(there, dump, request, made.proven, made.unproven, console)
+
+
+def _own(request: Request) -> set[str]:
+    target = request.target
+    own = request.store.list().of(target.environment, target.database)
+    return {each.id for each in own}
+
+
+def _left(new: set[str]) -> str:
+    return f"backup {', '.join(new)} is complete" if new else "no backup was made"
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from pgtasks.errors import Interrupted, PgtasksError
 
@@ -25,6 +26,34 @@ def telling(left: Callable[[], str], *, adds: bool = False) -> Iterator[None]:
         if not adds:
             raise
         raise _told(exc.message, left) from None
+
+
+@contextmanager
+def telling_files(
+    files: Callable[[], Iterable[Path]], shown: Callable[[Path], str]
+) -> Iterator[None]:
+    """Say which of some files a block has written or replaced, if a signal ends it."""
+    before = _seen(files())
+    with telling(lambda: _written(before, _seen(files()), shown)):
+        yield
+
+
+def _seen(files: Iterable[Path]) -> dict[Path, tuple[int, int, int]]:
+    found = {}
+    for path in files:
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            found[path] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return found
+
+
+def _written(
+    before: Mapping[Path, object], after: Mapping[Path, object], shown: Callable[[Path], str]
+) -> str:
+    names = [shown(path) for path in sorted(after) if after[path] != before.get(path)]
+    if not names:
+        return "no file was written"
+    return f"{', '.join(names)} {'are' if names[1:] else 'is'} written"
 
 
 def _told(said: str, left: Callable[[], str]) -> Interrupted:

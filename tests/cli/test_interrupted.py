@@ -171,6 +171,43 @@ def test_a_prune(shop: Shop, inv: Any, start_inv: Start, step: str, gone: int) -
     assert len(LocalStore(shop.root / "backups").list().backups) == 2 - gone
 
 
+@pytest.mark.parametrize(
+    ("task", "step", "words"),
+    [
+        ("drop", "drop.agreed", "is at its place, as before"),
+        ("drop", "drop.dropped", "is in the trash"),
+        ("keep", "keep.locked", "is left to the rules"),
+        ("keep", "keep.written", "is kept: audit"),
+        ("release", "keep.locked", "is kept: audit"),
+        ("release", "keep.written", "is left to the rules"),
+        ("untrash", "untrash.found", "is in the trash, as before"),
+        ("untrash", "untrash.moved", "is at its place"),
+    ],
+)
+def test_a_backup_by_hand(
+    shop: Shop, inv: Any, start_inv: Start, task: str, step: str, words: str
+) -> None:
+    for _ in range(2):
+        assert inv("db.backup").returncode == 0
+    id = min(each.id for each in LocalStore(shop.root / "backups").list().backups)
+    before = {"release": ("keep", "--why", "audit"), "untrash": ("drop", "--yes")}.get(task)
+    if before:
+        assert inv(f"backup.{before[0]}", id, *before[1:]).returncode == 0
+    flags = {"drop": ("--yes",), "keep": ("--why", "audit")}.get(task, ())
+    said = ended(halted(start_inv, step, f"backup.{task}", id, *flags))
+    assert said == f"error: interrupted: backup {id} {words}"
+    there = [each.id for each in LocalStore(shop.root / "backups").list().backups]
+    assert (id in there) == ("trash" not in words)
+
+
+def test_an_import(shop: Shop, start_inv: Start) -> None:
+    dump = shop.root / "old.sql"
+    dump.write_text("CREATE TABLE t (i int);\n")
+    said = ended(halted(start_inv, "import.restored", "backup.import", str(dump)))
+    assert said == "error: interrupted: no backup was made"
+    assert LocalStore(shop.root / "backups").list().backups == []
+
+
 def test_a_drill(shop: Shop, inv: Any, start_inv: Start) -> None:
     assert inv("db.backup").returncode == 0
     said = ended(halted(start_inv, "drill.restored", "backup.drill"))

@@ -15,6 +15,7 @@ from pgtasks.errors import Failed, NotProven, Refused
 from pgtasks.host import journal
 from pgtasks.report import account, typed
 from pgtasks.report.boundaries import boundary
+from pgtasks.report.interruption import telling
 
 _SHOWN = 5  # backups that an error names
 
@@ -125,13 +126,22 @@ def change_retention(backup: Backup, change: Callable[[Retention], Retention]) -
         if not store.has(backup):
             raise Failed(f"backup {backup.id} is not there any more: another run dropped it")
         said = change(_said(backup))
-        boundary("keep.locked")
-        try:
-            store.retain(backup, said)
-        except OSError as exc:
-            raise Failed(f"cannot write in {backup.place!r}: {exc.strerror}") from None
-        boundary("keep.written")
+        with telling(lambda: _in_words(backup)):
+            boundary("keep.locked")
+            try:
+                store.retain(backup, said)
+            except OSError as exc:
+                raise Failed(f"cannot write in {backup.place!r}: {exc.strerror}") from None
+            boundary("keep.written")
     backup.forget_retention()
+
+
+def _in_words(backup: Backup) -> str:
+    """Return what is said about keeping a backup after a signal, as it is read anew."""
+    said = _said(backup)
+    kept = f"kept: {said.why}" if said.kept else "left to the rules"
+    loss = f", its loss is {'' if said.acknowledged else 'not '}acknowledged" if said.loss else ""
+    return f"backup {backup.id} is {kept}{loss}"
 
 
 def _said(backup: Backup) -> Retention:
@@ -180,9 +190,16 @@ def untrash(store: Store, environment: str, database: str, id: str) -> BroughtBa
     with store.retaining(environment, database):
         dropped = store.list().trash_of(environment, database)
         trashed = _chosen([each for each in dropped if not each.removing], id, store)
-        boundary("untrash.found")
-        store.bring_back(trashed)
-        boundary("untrash.moved")
+
+        def left() -> str:
+            dropped = [each.place for each in store.list().trash_of(environment, database)]
+            place = "in the trash, as before" if trashed.place in dropped else "at its place"
+            return f"backup {trashed.id} is {place}"
+
+        with telling(left):
+            boundary("untrash.found")
+            store.bring_back(trashed)
+            boundary("untrash.moved")
     home = trashed.place.rsplit("/", 2)[0]
     return BroughtBack(trashed, f"{store.prefix}{home}/{trashed.id}", store.name)
 

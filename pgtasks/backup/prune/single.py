@@ -18,6 +18,7 @@ from pgtasks.errors import Failed, Refused
 from pgtasks.host import journal
 from pgtasks.report import typed
 from pgtasks.report.boundaries import boundary
+from pgtasks.report.interruption import telling
 from pgtasks.settings.target import Target
 
 
@@ -97,12 +98,22 @@ def drop(
         planned = plan(store, target, id, journal.clock())
         if agreed(planned):
             planned = plan(store, target, planned.id, journal.clock())
-        boundary("drop.agreed")
-        faults = store.drop(*planned.home, [planned.id], journal.clock())
-        for fault in faults.values():
-            raise Failed(f"backup {planned.id} was left, it {fault}")
-        boundary("drop.dropped")
+        with telling(lambda: _left(planned)):
+            boundary("drop.agreed")
+            faults = store.drop(*planned.home, [planned.id], journal.clock())
+            for fault in faults.values():
+                raise Failed(f"backup {planned.id} was left, it {fault}")
+            boundary("drop.dropped")
     return SingleDropped(planned)
+
+
+def _left(planned: DropPlan) -> str:
+    """Return what a store has of the backup that was to be dropped."""
+    contents = planned.store.list()
+    there = [each.id for each in contents.of(*planned.home)]
+    there += [each.name for each in contents.broken_of(*planned.home)]
+    place = "at its place, as before" if planned.id in there else "in the trash"
+    return f"backup {planned.id} is {place}"
 
 
 def plan(store: Store, target: Target, id: str, now: datetime, *, dry: bool = False) -> DropPlan:
