@@ -312,11 +312,16 @@ def recover(c, env=None, confirm=None, json=False):
         from pgtasks.backup.sweep import sweep
         from pgtasks.database import scratch
         from pgtasks.database.recover import recover
+        from pgtasks.report import typed
+        from pgtasks.report.interruption import telling
 
+        again = typed.task("db.recover")
+        left = f"what it had cleaned up stays so, {again} does the rest"
         with r.writing(confirm=confirm, outside=True) as lock:
-            healed = recover(lock)
-            swept = sweep(r.reached(), r.project.folder("backups"))
-            dropped = scratch.sweep(r.target)
+            with telling(lambda: left):
+                healed = recover(lock)
+                swept = sweep(r.reached(), r.project.folder("backups"))
+                dropped = scratch.sweep(r.target)
             r.finish(replace(healed, done=(*healed.done, *swept, *dropped)))
 
 

@@ -78,9 +78,11 @@ def run_command(c, command, env=None, confirm=None, dry=False):
     """Run a command on the host. Example: inv remote.run 'df -h /srv'"""
     with run(c, env=env, dry=dry, journaled=True) as r:
         from pgtasks.host.ssh import terminal
+        from pgtasks.report.interruption import telling
 
         r.guarded_host(confirm=confirm)
         if r.dry:
             r.say(f"would run on {r.target.ssh}: {command}")
         else:
-            terminal.run(r.target, command)
+            with telling(lambda: "what the command had done on the host stays"):
+                terminal.run(r.target, command)

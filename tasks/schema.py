@@ -12,12 +12,12 @@ from pgtasks import run, task
 def write(c, env=None, file=None, check=False, json=False):
     """Write the schema into a file. Example: inv schema.write --check"""
     with run(c, env=env, json=json, writes=True) as r:
+        from pgtasks.report.interruption import telling_files
         from pgtasks.schema import file as schema
 
-        with r.reading() as reached:
-            path = schema.place(r.project, file)
-            made = schema.compared(r.project, path, reached.target, reached.host)
-        if check:
-            r.finish(made, check=made.check)
-        else:
-            r.finish(schema.write(made))
+        path = schema.place(r.project, file)
+        with telling_files(lambda: [path], r.project.shown):
+            with r.reading() as reached:
+                made = schema.compared(r.project, path, reached.target, reached.host)
+            made = made if check else schema.write(made)
+        r.finish(made, check=made.check if check else lambda: None)

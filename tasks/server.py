@@ -15,7 +15,9 @@ def start(c, env=None, major=None, json=False, dry=False):
             r.say("plan: start the server, create its data folder if it is missing")
             r.finish(_overview(r))
         else:
-            r.finish(embedded.start(r.project.root, major=r.target.major))
+            with _telling([r.project.root]):
+                started = embedded.start(r.project.root, major=r.target.major)
+            r.finish(started)
 
 
 @task(help={"forget_tests": "also delete the data of the tests' server, which is in memory"})
@@ -36,8 +38,9 @@ def stop(c, forget_tests=False, json=False, dry=False):
 
             server_of_tests.remove(r.project)  # refused while tests use it
         if not r.dry:
-            for folder in folders:
-                embedded.stop(folder)
+            with _telling(folders):
+                for folder in folders:
+                    embedded.stop(folder)
         r.finish(embedded.Stopped(running, forgotten, sessions, dry=r.dry))
 
 
@@ -52,3 +55,10 @@ def _overview(r):
     from pgtasks.server import embedded
 
     return embedded.Overview(embedded.servers(r.project.root), embedded.binaries())
+
+
+def _telling(folders):
+    from pgtasks.report.interruption import telling
+    from pgtasks.server import embedded
+
+    return telling(lambda: embedded.states(folders))

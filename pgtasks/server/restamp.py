@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pgtasks.server import connection, stamp
-from pgtasks.server.identity import Identity
+from pgtasks.report.interruption import telling
+from pgtasks.server import connection, interrupt, stamp
+from pgtasks.server.connection import Connection
+from pgtasks.server.identity import Identity, comment_and_stamp
 from pgtasks.server.lock import Lock
 from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
@@ -48,8 +50,16 @@ def put(lock: Lock, identity: Identity) -> Stamped:
     if planned.before != planned.after:
         new_stamp = _stamp(lock.target, identity)
         statement = stamp.comment_statement(identity.database, identity.comment, new_stamp)
-        connection.execute(lock.connection, statement)
+        conn, name = lock.connection, identity.database
+        with telling(lambda: _left(conn, name)), interrupt.cancelling([conn]):
+            connection.execute(conn, statement)
     return planned
+
+
+def _left(conn: Connection, database: str) -> str:
+    """Return the stamp that a database has after a signal, as it is read."""
+    found = comment_and_stamp(conn, database)[1]
+    return f"{database!r} has {f'the stamp: {found.line()}' if found else 'no stamp'}"
 
 
 def _stamp(target: Target, identity: Identity) -> Stamp:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from pgtasks.errors import Refused
@@ -13,6 +14,7 @@ from pgtasks.host.ssh.config import Settings, below_home, trusted_file
 from pgtasks.host.ssh.hostkeys import HostKeyError, UnknownHostKey
 from pgtasks.host.ssh.route import Route
 from pgtasks.report import CONSOLE, is_yes
+from pgtasks.report.interruption import telling_files
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import Target
 
@@ -75,7 +77,10 @@ def trust(login: Login, judge: Judge | None, *, environment: str = "") -> Truste
     not replaced.
     """
     done = Trusted(dry=judge is None)
-    with Route(login, environment=environment) as route:
+    with (
+        Route(login, environment=environment) as route,
+        telling_files(lambda: _files(route.hosts), lambda path: below_home(str(path))),
+    ):
         for settings in route.hosts:
             done.keys.append(_judged(route, settings, judge))
             if done.dry and done.keys[-1].new:
@@ -83,6 +88,10 @@ def trust(login: Login, judge: Judge | None, *, environment: str = "") -> Truste
             if settings is not route.hosts[-1]:
                 route.enter(settings)
     return done
+
+
+def _files(hosts: Sequence[Settings]) -> set[Path]:
+    return {trusted_file(each) for each in hosts if each.known_hosts}
 
 
 def _judged(route: Route, settings: Settings, judge: Judge | None) -> PresentedKey:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from alembic.util import rev_id
 
 from pgtasks.errors import Failed, Refused
 from pgtasks.report import typed
+from pgtasks.report.interruption import telling_files
 from pgtasks.schema.migrate import differing, state
 from pgtasks.schema.migrate.envpy import EnvPy, bare
 from pgtasks.schema.migrate.scripts import Scripts
@@ -56,7 +58,7 @@ def new(scripts: Scripts, target: Target, identity: Identity, message: str) -> W
     """
     _check_message(message)
     envpy = EnvPy(scripts, target, identity, read_only=True)
-    with envpy.opened() as (config, directory):
+    with envpy.opened() as (config, directory), _telling(directory, scripts):
         _check_single_head(directory)
         context = RevisionContext(config, directory, arguments(message, autogenerate=True))
 
@@ -80,6 +82,15 @@ def new(scripts: Scripts, target: Target, identity: Identity, message: str) -> W
                 )
         differences = tuple(differing.words(context))
         return replace(_written(context, scripts), remarks=tuple(_remarks(differences)))
+
+
+def _telling(directory: ScriptDirectory, scripts: Scripts) -> AbstractContextManager[None]:
+    """Say which revision files a block has written, if a signal ends it."""
+    folders = {Path(each.path).parent for each in directory.walk_revisions()}
+    folders.add(Path(directory.dir))
+    return telling_files(
+        lambda: {path for folder in folders for path in folder.rglob("*.py")}, scripts.shown
+    )
 
 
 def _remarks(differences: Sequence[str]) -> Iterator[str]:
@@ -106,7 +117,7 @@ def _is_empty(script: MigrationScript) -> bool:
 def new_empty(scripts: Scripts, message: str) -> Written:
     """Write a revision file with empty functions, without a connection."""
     _check_message(message)
-    with bare(scripts) as (config, directory):
+    with bare(scripts) as (config, directory), _telling(directory, scripts):
         _check_single_head(directory)
         context = RevisionContext(config, directory, arguments(message, autogenerate=False))
         return _written(context, scripts)
@@ -117,7 +128,7 @@ def merge(scripts: Scripts, message: str) -> Written:
 
     Raises Refused if there are less than two heads.
     """
-    with bare(scripts) as (config, directory):
+    with bare(scripts) as (config, directory), _telling(directory, scripts):
         heads = tuple(sorted(directory.get_heads()))
         if len(heads) < 2:
             head = f"one head, {heads[0]}" if heads else "no head"
@@ -142,7 +153,7 @@ def new_with(
     No connection is opened.
     """
     _check_message(message)
-    with bare(scripts) as (config, directory):
+    with bare(scripts) as (config, directory), _telling(directory, scripts):
         _check_single_head(directory)
         earlier = [Path(script.path) for script in directory.walk_revisions()][::-1]
         sources = [path.read_text(encoding="utf-8") for path in earlier]

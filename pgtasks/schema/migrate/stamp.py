@@ -13,6 +13,7 @@ from alembic.util import CommandError
 
 from pgtasks.errors import Refused
 from pgtasks.report import typed
+from pgtasks.report.interruption import telling
 from pgtasks.schema.migrate import state
 from pgtasks.schema.migrate.envpy import EnvPy, bare
 from pgtasks.schema.migrate.plan import check_unmoved, recorded
@@ -131,9 +132,17 @@ def stamp(
     envpy = EnvPy(scripts, target, identity)
     with envpy.opened() as (config, directory):
         work = partial(_steps, directory, to, planned, purge)
-        with envpy.run(config, directory, work, purge=purge, destination_rev=to):
+        with (
+            telling(lambda: _left(target, directory)),
+            envpy.run(config, directory, work, purge=purge, destination_rev=to),
+        ):
             pass
     return replace(planned, done=True)
+
+
+def _left(target: Target, directory: ScriptDirectory) -> str:
+    """Return what the version table has after a signal, without running code of the project."""
+    return f"the version table has {', '.join(recorded(target, directory)) or 'no revision'}"
 
 
 def _steps(

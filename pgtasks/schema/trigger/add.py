@@ -9,6 +9,7 @@ from typing import Any
 
 from pgtasks.errors import Failed, Refused
 from pgtasks.report import typed
+from pgtasks.report.interruption import telling_files
 from pgtasks.schema.trigger import installed
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
@@ -109,15 +110,16 @@ def add(project: Project, target: Target, options: Options) -> Added:
     before = _read(triggers) if triggers.exists() else f"-- {options.kind}\n"
     new = [each for each in map(_trigger_of(name, kind), tables) if each not in before]
     written, unchanged = [], []
-    for path, wanted, has in (
-        (function, text, function.exists()),
-        (triggers, before + "".join(f"\n{each}" for each in new), not new),
-    ):
-        if has:
-            unchanged.append(project.shown(path))
-        else:
-            _write(path, wanted)
-            written.append(project.shown(path))
+    with telling_files(lambda: (function, triggers), project.shown):
+        for path, wanted, has in (
+            (function, text, function.exists()),
+            (triggers, before + "".join(f"\n{each}" for each in new), not new),
+        ):
+            if has:
+                unchanged.append(project.shown(path))
+            else:
+                _write(path, wanted)
+                written.append(project.shown(path))
     return Added(tuple(written), tuple(unchanged))
 
 

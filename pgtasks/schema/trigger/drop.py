@@ -10,6 +10,7 @@ from psycopg2 import sql
 
 from pgtasks import report
 from pgtasks.errors import Refused
+from pgtasks.report.interruption import telling
 from pgtasks.schema.trigger import installed, rules
 from pgtasks.schema.trigger.expected import Expected
 from pgtasks.schema.trigger.files import SqlFile
@@ -18,6 +19,7 @@ from pgtasks.schema.trigger.verify import LOCK_TIMEOUT
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.errors import translated
+from pgtasks.server.interrupt import cancelling
 from pgtasks.settings.target import Target
 
 
@@ -106,7 +108,8 @@ def drop(target: Target, planned: Dropped) -> Dropped:
     """Drop the triggers of a plan in one transaction; the caller holds the lock."""
     if not planned.triggers:
         return planned
-    with connection.session(target, purpose="drop") as conn:
+    session = connection.session(target, purpose="drop")
+    with telling(lambda: _left(target, planned)), session as conn, cancelling([conn]):
         conn.autocommit = False
         connection.execute(conn, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         for each in planned.triggers:
@@ -117,3 +120,12 @@ def drop(target: Target, planned: Dropped) -> Dropped:
         with translated():
             conn.commit()
     return replace(planned, done=True)
+
+
+def _left(target: Target, planned: Dropped) -> str:
+    """Return which triggers of a plan are dropped after a signal, as the server says."""
+    with connection.session(target, read_only=True, purpose="drop") as conn:
+        there = {(each.table, each.name) for each in installed.triggers(conn)}
+    gone = sum((each.table, each.name) not in there for each in planned.triggers)
+    total = report.plural(len(planned.triggers), "trigger")
+    return f"{gone} of {total} {'is' if gone == 1 else 'are'} dropped"

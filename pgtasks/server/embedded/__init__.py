@@ -34,7 +34,7 @@ from pgtasks.server.embedded.server import (
     status,
     stop,
 )
-from pgtasks.server.embedded.views import Overview, Stopped
+from pgtasks.server.embedded.views import Overview, Stopped, states
 
 __all__ = [
     "Binaries",
@@ -51,6 +51,7 @@ __all__ = [
     "running_tests",
     "servers",
     "start",
+    "states",
     "status",
     "stop",
 ]

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pgtasks.report import typed
 from pgtasks.server.embedded.programs import Binaries
-from pgtasks.server.embedded.server import EmbeddedServer
+from pgtasks.server.embedded.server import EmbeddedServer, servers
+
+
+def states(projects: Iterable[Path]) -> str:
+    """Return which servers of some projects run, in words."""
+    found = [each for project in projects for each in servers(project)]
+    said = (f"PostgreSQL {each.major} {'runs' if each.pid else 'does not run'}" for each in found)
+    return ", ".join(said) or "there is no server"
 
 
 @dataclass(frozen=True)
