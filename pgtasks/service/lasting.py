@@ -1,7 +1,8 @@
 """Tell the statements whose effect outlives their transaction from those that end with it.
 
 The words of a statement say cheaply whether it may be one; PostgreSQL's own parser decides, once
-for each text. What a function does is not seen. DO is taken for one whatever it does.
+for each text, but for long ones. What a function does is not seen. DO is taken for one whatever it
+does.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
 _FIRST = re.compile(r"\s*(?:set|reset|discard|listen|load|prepare|do)\b", re.IGNORECASE)
 # what stands in each other one, in lower case: a comment or a `;` hides the first word
-_WORDS = ("--", "/*", ";", "temp", "hold", "set_", "setseed", "advisory_lock", "dblink_connect")
-_MORE_WORDS = ("pg_settings",)
+_WORDS = (
+    *("--", "/*", ";", "temp", "hold", "set_", "setseed", "advisory_lock", "dblink_connect"),
+    "pg_settings",
+)
 _KINDS = ("DiscardStmt", "ListenStmt", "LoadStmt", "PrepareStmt", "DoStmt")
 _FUNCTIONS = {
     *("pg_advisory_lock", "pg_advisory_lock_shared"),
@@ -36,7 +39,22 @@ _HOLD = 0x20  # parsenodes.h: CURSOR_OPT_HOLD
 _TRUE = ("t", "true", "y", "yes", "on", "1")
 _PLACEHOLDER = re.compile(r"%(?:\((\w+)\))?[sbt]|%%")
 _BOUND = "pgtasks bound "  # a text in place of a bound value: it may stand where SET has its value
-_LONGEST = 10_000  # characters of a text that is kept with its judgement
+_LONGEST = 10_000  # characters of a text that is parsed, and kept with its judgement
+# where nobody parses, each word that could be meant so closes the connection; a pattern that begins
+# with a character is found fast
+_BEGINS = (
+    r"(?:set\b(?!\s+local\b)|reset\b|discard\b|listen\b|load\b|prepare\b|do\b"
+    r"|create\s[^;]{,40}?\b(?:temp|temporary|pg_temp)\b)"
+)
+_DOUBTFUL = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        *(rf"\A\s*{_BEGINS}", rf";\s*{_BEGINS}", rf"\*/\s*{_BEGINS}"),
+        rf"[\r\n][ \t]*{_BEGINS}",  # after a comment; \s would read a run of lines again and again
+    )
+)
+_CALLED = ("set_config", "pg_settings", "set_limit", "setseed", "advisory_lock", "dblink_connect")
+_DOUBTFUL_WORDS = (*_CALLED, "with hold", "into temp", "pg_temp")
 
 
 @dataclass(frozen=True)
@@ -49,12 +67,12 @@ class Judgement:
 
 def changes_session(statement: str, parameters: Any = None) -> bool:
     """Return whether a statement, as the driver gets it, changes what outlives its transaction."""
-    if not _FIRST.match(statement):
+    if len(statement) > _LONGEST:  # a tree of it takes its time, and a judgement its room
         lowered = statement.lower()
-        if not any(word in lowered for word in (*_WORDS, *_MORE_WORDS)):
-            return False
-    judge = _judged if len(statement) < _LONGEST else _judged.__wrapped__
-    judgement = judge(statement)
+        return any(word in lowered for word in _DOUBTFUL_WORDS) or any(
+            pattern.search(statement) for pattern in _DOUBTFUL
+        )
+    judgement = _judged(statement)
     if judgement.lasts or not judgement.bound:
         return judgement.lasts
     return any(
@@ -62,8 +80,11 @@ def changes_session(statement: str, parameters: Any = None) -> bool:
     )
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=1024)
 def _judged(statement: str) -> Judgement:
+    lowered = statement.lower()
+    if not _FIRST.match(statement) and not any(word in lowered for word in _WORDS):
+        return Judgement(False)
     count = -1
 
     def marked(match: re.Match[str]) -> str:

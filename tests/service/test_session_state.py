@@ -155,6 +155,8 @@ def test_what_ends_with_its_transaction_keeps_the_connection(
         ("SELECT dblink_connect('kept', 'dbname=postgres')", None, True),
         ("SELECT " + "(" * 90 + "1" + ")" * 90 + "; --", None, False),
         ("SELECT 1; -- " + "x" * 20_000 + "\nSET work_mem = '9MB'", None, True),
+        ("INSERT INTO a VALUES " + "(1, 'set'), " * 20_000 + "(2, '--x'); /* y */", None, False),
+        ("CREATE TEMP TABLE a AS SELECT " + "1, " * 20_000 + "1", None, True),
     ],
 )
 def test_what_lasts_is_told_by_its_meaning(statement: str, values: Any, changes: bool) -> None:
