@@ -7,6 +7,7 @@ server answers the COMMIT of a transaction with a failed statement by a ROLLBACK
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -27,6 +28,9 @@ _WORDS = "begin|start|commit|end|rollback|abort|prepare|savepoint|release"
 SKIPPED = r"(?:\s|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*"
 _BEGINS = re.compile(rf"{SKIPPED}(?:{_WORDS})\b", re.IGNORECASE)
 _FOLLOWS = re.compile(rf";{SKIPPED}(?:{_WORDS})\b", re.IGNORECASE)
+# a comment within a comment, and a line that ends otherwise, hide where a statement begins
+_HIDDEN = re.compile(rf"\b(?:{_WORDS})\b", re.IGNORECASE)
+_LONGEST = 10_000  # characters of a text that is kept with its answer
 _PLACEHOLDER = re.compile(r"%(?:\(\w+\))?[sbt]|%%")
 _IN_ERROR = 3  # libpq's PQTRANS_INERROR, of both drivers
 
@@ -60,18 +64,22 @@ def _check_alone(cursor: Any, statement: str, context: Any) -> None:
 
 def _check(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
     suspect = _BEGINS.match(statement) or (";" in statement and _FOLLOWS.search(statement))
+    if not suspect and ("/*" in statement or "\r" in statement):
+        suspect = _HIDDEN.search(statement)
     if not suspect or "pgtasks_unit" not in context.execution_options:
         return
     compiled = getattr(context, "compiled", None)
     if compiled is not None and isinstance(compiled.statement, _OWN):
         return
-    if words := _control(statement):
+    read = _control if len(statement) < _LONGEST else _control.__wrapped__
+    if words := read(statement):
         nested = "use session.begin_nested(), or a block within this one"
         whole = "leave the block, or use session.commit() or rollback() in the outermost one"
         way = nested if words.startswith(("SAVEPOINT", "RELEASE", "ROLLBACK TO")) else whole
         raise Refused(f"{words} in a block would end or change its transaction: {way}")
 
 
+@functools.lru_cache(maxsize=256)
 def _control(statement: str) -> str:
     """Return the first words of a statement of transaction control, empty if there is none."""
     from postgast import pg_query_pb2 as pb

@@ -308,6 +308,8 @@ def test_an_inner_block_cannot_end_the_outer_one(service: DatabaseService, names
     [
         ("COMMIT", "COMMIT in a block would end or change its transaction: leave the block"),
         (" /* ; */ -- now\n end", "COMMIT in a block"),
+        ("/* one /* in */ another */ COMMIT", "COMMIT in a block"),
+        ("SELECT 1; -- a line that ends so\rCOMMIT", "COMMIT in a block"),
         ("rollback", r"ROLLBACK in a block .* in the outermost one"),
         ("INSERT INTO authors (name) VALUES ('%'); Commit", "COMMIT in a block"),
         ("BEGIN", "BEGIN in a block"),
