@@ -651,7 +651,10 @@ class TestRun:
         process = start_inv("remote.run", "echo up; exec sleep 321", "--env", "shop", cwd=site.root)
         assert process.stdout.readline() == "up\n"
         process.send_signal(2)
-        assert process.wait(PATIENCE) == 130
+        _, said = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 130
+        words = "error: interrupted: what the command had done on the host stays"
+        assert said.splitlines()[-1] == words
         db1.quiet()
 
 
