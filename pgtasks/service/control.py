@@ -25,9 +25,10 @@ from pgtasks.server import parser
 UNIT = {"pgtasks_unit": True}  # the option of connections that belong to a block
 _OWN = (SavepointClause, ReleaseSavepointClause, RollbackToSavepointClause)
 _WORDS = "begin|start|commit|end|rollback|abort|prepare|savepoint|release"
-SKIPPED = r"(?:\s|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*"
-_BEGINS = re.compile(rf"{SKIPPED}(?:{_WORDS})\b", re.IGNORECASE)
-_FOLLOWS = re.compile(rf";{SKIPPED}(?:{_WORDS})\b", re.IGNORECASE)
+_SKIPPED = r"(?:\s|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*"
+_BEGINS = re.compile(rf"{_SKIPPED}(?:{_WORDS})\b", re.IGNORECASE)
+# a comment that follows is left to the parser: to skip one behind each `;` costs their product
+_FOLLOWS = re.compile(rf";\s*(?:--|(?:{_WORDS})\b)", re.IGNORECASE)
 # a comment within a comment, and a line that ends otherwise, hide where a statement begins
 _HIDDEN = re.compile(rf"\b(?:{_WORDS})\b", re.IGNORECASE)
 _LONGEST = 10_000  # characters of a text that is kept with its answer
