@@ -265,7 +265,7 @@ def trials(
             try:
                 made, lines = said(shop, folder / str(trial), **options)
             except Failed as exc:
-                outcome.failed.append(exc.message)
+                outcome.failed.append(f"{exc.message}\n{exc.hint}")
                 continue
             outcome.again += len(lines)
             copy = restored(made, cluster, fresh)

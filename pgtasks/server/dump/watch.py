@@ -24,6 +24,7 @@ from pgtasks.server.quoting import quoted
 
 _LOOK = 0.5  # seconds between updates of the progress
 _SHOWN = 10  # number of names in a message
+_DEADLOCK = "deadlock detected"
 # the sessions whose locks pg_dump waits for
 _BLOCKING = """
 SELECT b.pid, coalesce(b.usename, '?'), coalesce(b.application_name, '')
@@ -123,10 +124,13 @@ class Watch:
             raise _altered(names, early=False)
 
     def explain(self, hint: str) -> None:
-        """Raise Retry for a failure with this `hint` if a schema was altered."""
+        """Raise Retry for a failure with this `hint` if a schema was altered, or was to be."""
         tables = [str(table) for table in naming.moved(self._now, self._tables)]
         if names := tables or self._renamed():
             raise _altered(names, early=not self.words.begun, hint=hint)
+        if _DEADLOCK in hint:  # what waited for the dump may have left each name as it was
+            why = f"somebody waits to alter a table ({_DEADLOCK})"
+            raise Retry(why, early=not self.words.begun, hint=hint)
 
     def _renamed(self) -> list[str]:
         now = naming.names(self._now)
