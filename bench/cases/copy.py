@@ -15,14 +15,14 @@ from bench.workspace import Workspace
 
 NAME = "copy"
 TARGET, HERE = "copied", "copied_here"
-OURS = "`inv db.copy`"
-BARE = "`inv db.copy --no-proof --no-analyze`"
-ANALYZED = "`inv db.copy --no-proof`"
+OURS = "`inv db.copy prod dev`"
+BARE = "`inv db.copy prod dev --no-proof --no-analyze`"
+ANALYZED = "`inv db.copy prod dev --no-proof`"
 PIPE = "`pg_dump \\| psql`"
 FOLDER = "`pg_dump -Fd -j2 -Z0 && pg_restore -j2`"
 PGCOPYDB = "`pgcopydb clone`"
-DELTA = "`inv db.copy --delta`"
-TEMPLATE = "`inv db.copy` on one server"
+DELTA = "`inv db.copy prod dev --delta`"
+TEMPLATE = "`inv db.copy prod dev` on one server"
 CREATEDB = "`createdb -T -S file_copy`"
 _CHANGED = {  # about 5 % of the bytes, of `many` 5 % of the tables
     "clinic": ["UPDATE clinic.appointments SET updated_at = now()"],
