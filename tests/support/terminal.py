@@ -8,8 +8,7 @@ import re
 import select
 import struct
 import termios
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +28,7 @@ class Ended:
 
 def answer(
     argv: Sequence[str | Path],
-    answers: Sequence[tuple[str, str]],
+    answers: Sequence[tuple[str, str | Callable[[int], None]]],
     *,
     cwd: Path,
     env: Mapping[str, str] | None = None,
@@ -38,10 +37,11 @@ def answer(
 ) -> Ended:
     """Run a program on a terminal; each answer is typed when its question (a pattern) is shown.
 
+    An answer that is a function gets the terminal's descriptor, instead of text that is typed.
     `streams` (stdout, stderr) lead elsewhere than to the terminal.
     """
     terminal, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    resize(theirs, rows=24, columns=columns)
     plain = {"NO_COLOR": "1", **(env or {})}  # what is asserted are words
     inherited = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
     process = prefork.start(
@@ -56,12 +56,12 @@ def answer(
         screen, seen = "", 0
         for question, text in answers:
             while not (found := re.search(question, screen[seen:])):
-                more = _read(terminal)
+                more = _read(terminal, screen)
                 assert more is not None, f"{question!r} was never asked: {screen}"
                 screen += more
             seen += found.end()
-            os.write(terminal, text.encode())
-        while (more := _read(terminal)) is not None:
+            text(terminal) if callable(text) else _type(terminal, text.encode())
+        while (more := _read(terminal, screen)) is not None:
             screen += more
         return Ended(process.wait(_PATIENCE), screen.replace("\r\n", "\n"))
     finally:
@@ -71,11 +71,20 @@ def answer(
             process.wait()
 
 
-def _read(terminal: int) -> str | None:
+def resize(terminal: int, *, rows: int, columns: int) -> None:
+    """Give a terminal another size."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def _type(terminal: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(terminal, data) :]
+
+
+def _read(terminal: int, screen: str) -> str | None:
     """Return what the program wrote, None at its end."""
-    deadline = time.monotonic() + _PATIENCE
-    ready, _, _ = select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))
-    assert ready, "the program neither asked nor ended"
+    ready, _, _ = select.select([terminal], [], [], _PATIENCE)
+    assert ready, f"the program neither asked nor ended: {screen[-2000:]!r}"
     try:
         return os.read(terminal, 65536).decode(errors="replace") or None
     except OSError:  # Linux: the other end is closed

@@ -15,6 +15,7 @@ from pathlib import Path
 from pgtasks.errors import BadConfiguration, Failed, Unreachable
 from pgtasks.host import disk, password
 from pgtasks.host.base import SHORT, Command, Sink, Source
+from pgtasks.host.ssh import interactive
 from pgtasks.host.ssh.link import Link
 from pgtasks.host.ssh.process import RemoteProcess
 from pgtasks.host.ssh.tunnel import Tunnel
@@ -77,10 +78,7 @@ class SshHost:
         sudo = self.link.login.sudo_user
         before = ["sudo", "-n", "-H", "-u", sudo, "--"] if sudo else []
         line = " ".join([*before, "env", env, shlex.join(command.argv)])
-        done = self.link.connection.run(line, pty=True, warn=True, hide=None, echo=False)
-        if self.link.lost:
-            raise Unreachable(f"{self.name}: {self.link.lost}")
-        return int(done.exited)
+        return interactive.converse(self.link, line)
 
     @contextmanager
     def passfile(self, target: Target, *, also: Sequence[str] = ()) -> Iterator[str]:

@@ -6,13 +6,11 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
-import invoke
-import paramiko
-
-from pgtasks.errors import Refused, Unreachable
+from pgtasks.errors import Refused
 from pgtasks.host.base import Command
+from pgtasks.host.ssh import interactive
 from pgtasks.host.ssh.host import SshHost
 from pgtasks.host.ssh.link import Link
 from pgtasks.host.ssh.process import RemoteProcess
@@ -54,23 +52,8 @@ def open_shell(target: Target) -> None:
     if not on_terminal():
         way = typed.task("remote.run", "'COMMAND'")
         raise Refused(f"remote.shell needs a terminal, {way} needs none")
-    with _host(target) as host, attached(host), suppress(invoke.UnexpectedExit):
-        host.link.connection.shell()
-
-
-@contextmanager
-def attached(host: SshHost) -> Iterator[None]:
-    """Raise Unreachable if the host gives no terminal, or the connection is lost."""
-    try:
-        yield
-    except (paramiko.SSHException, invoke.ThreadException, OSError, EOFError) as exc:
-        if host.link.lost or not isinstance(exc, paramiko.SSHException):
-            raise Unreachable(f"{host.name}: {host.link.lost or exc}") from None
-        raise Unreachable(
-            f"{host.name}: sshd gives no terminal there (PermitTTY, or `pty` in authorized_keys)"
-        ) from None
-    if host.link.lost:
-        raise Unreachable(f"{host.name}: {host.link.lost}")
+    with _host(target) as host:
+        interactive.converse(host.link, None)
 
 
 def run(target: Target, command: str) -> None:

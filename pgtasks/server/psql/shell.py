@@ -69,8 +69,7 @@ def open_there(reached: Reached, *, read_only: bool) -> None:
         if not terminal.on_terminal():
             terminal.streamed(host, command, stdin=sys.stdin.fileno())
             return
-        with terminal.attached(host):
-            code = host.interact(command)
+        code = host.interact(command)
         if code:
             kind = Unreachable if code == _LOST else Failed
             raise kind(f"psql on {host.name} ended with exit code {code}")
