@@ -103,6 +103,18 @@ def _each(sql: str) -> Iterator[Parsed]:
         yield Parsed(start, text, node)
 
 
+def separate(sql: str) -> list[str]:
+    """Return the texts of statements of which some may be no SQL, none if that cannot be told."""
+    from postgast import PgQueryError, split
+
+    if "\0" in sql or "atomic" in sql.lower():  # it does not know the body of BEGIN ATOMIC
+        return []
+    try:
+        return list(split(sql, method="scanner"))
+    except PgQueryError:
+        return []
+
+
 def statement(sql: str) -> Message:
     """Return the node of the only statement of some SQL, raising TooDeep."""
     return next(_statements(sql)).node

@@ -11,7 +11,7 @@ default        the functions above all of this, on the service of the process
 database       DatabaseService: a pool, and units of work on it
 unit           one session, one transaction, blocks within blocks
 address        the URL of its database
-control        refuse statements that would end a block's transaction
+control        refuse statements that would end a transaction or let a read-only block write
 session_state  close a connection whose session a block has changed
 lasting        the statements whose effect outlives their transaction
 engine         the pool, its timeouts, and connections that come back

@@ -16,7 +16,13 @@ import shelf
 from servers import Cluster
 from shelf import Author
 from sqlalchemy import text
-from sqlalchemy.exc import InternalError, InvalidRequestError, OperationalError, ProgrammingError
+from sqlalchemy.exc import (
+    DBAPIError,
+    InternalError,
+    InvalidRequestError,
+    OperationalError,
+    ProgrammingError,
+)
 from sqlalchemy.orm import Session
 from waiting import until
 
@@ -202,6 +208,76 @@ def test_a_read_only_block_lifts_no_setting_of_the_role(
     service.dispose()
 
 
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("SET TRANSACTION READ WRITE", "SET TRANSACTION READ WRITE"),
+        ("/*/**/*/ set transaction isolation level serializable, read/**/write", "SET TRANSACTION"),
+        ("SET LOCAL transaction_read_only = off", "SET transaction_read_only"),
+        ("SELECT 1; SET SESSION transaction_read_only TO 'F'", "SET transaction_read_only"),
+        ("""SET U&"\\0054ransaction_Read_Only" = 0""", "SET transaction_read_only"),
+        ("SET transaction_read_only = :value", "SET transaction_read_only"),
+        ("SET transaction_read_only TO DEFAULT", "SET transaction_read_only"),
+        ("RESET transaction_read_only", "RESET transaction_read_only"),
+        ("START TRANSACTION READ WRITE", "START"),
+    ],
+)
+def test_no_statement_lets_a_read_only_block_write(
+    service: DatabaseService, names, statement: str, words: str
+) -> None:
+    values = {"value": "off"}
+    with pytest.raises(Refused, match=f"^{words}"), service.session(read_only=True) as session:
+        session.execute(text(statement), values)
+    with (
+        pytest.raises(Refused, match="may let a read-only block write: open one without"),
+        service.session(read_only=True) as session,
+        service.session(read_only=True, nested=False) as inner,
+    ):
+        inner.execute(text("SET TRANSACTION READ WRITE; INSERT INTO authors (name) VALUES ('b')"))
+    with service.session() as session:
+        if not words.startswith(("START", "RESET")):  # the server has no RESET of it
+            session.execute(text(statement.replace("DEFAULT", "off")), values)
+        session.add(Author(name="a"))
+    assert names() == ["a"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT set_config('transaction_read_only', 'off', true)",
+        "SELECT set_config(:name, :value, false)",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+        "SET default_transaction_read_only = off",
+        "DO $$ BEGIN SET TRANSACTION READ WRITE; END $$",
+        "SELECT 'SET TRANSACTION READ WRITE'",
+        "/* SET TRANSACTION READ WRITE */ SELECT $$;SET transaction_read_only = off$$ -- RESET ALL",
+        "SET TRANSACTION READ ONLY",
+        "SET LOCAL transaction_read_only = tru",
+        "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE, DEFERRABLE",
+        "SHOW transaction_read_only",
+        "SELECT 1 AS transaction_read_only, 'SET' AS \"set\"",
+    ],
+)
+def test_what_the_server_refuses_and_what_only_looks_so_is_left_to_it(
+    service: DatabaseService, names, statement: str
+) -> None:
+    values = {"name": "transaction_read_only", "value": "off"}
+
+    def write() -> None:
+        with service.session(read_only=True) as session:
+            if "set_config" in statement or statement.startswith("DO"):
+                with pytest.raises(DBAPIError, match="before any query"):
+                    session.execute(text(statement), values)
+                session.rollback()  # the next transaction of the block only reads, too
+            else:
+                session.execute(text(statement))
+            session.add(Author(name="a"))
+
+    with pytest.raises(InternalError, match="read-only transaction"):
+        write()
+    assert names() == []
+
+
 def test_a_block_that_writes_is_refused_within_a_read_only_one(service: DatabaseService) -> None:
     with service.session(read_only=True):
         with pytest.raises(Refused, match="within a read-only one"), service.session():
@@ -318,6 +394,8 @@ def test_an_inner_block_cannot_end_the_outer_one(service: DatabaseService, names
         ("SAVEPOINT mine", r"SAVEPOINT in a block .*: use session\.begin_nested\(\)"),
         ("ROLLBACK TO SAVEPOINT sa_savepoint_1", r"ROLLBACK TO in .*begin_nested\(\)"),
         ("RELEASE sa_savepoint_1", "RELEASE in a block"),
+        ("SET LOCAL work_mem = {0}; COMMIT", "COMMIT in a block"),
+        ("SELECT 1 WHERE '1' IN ({0}) AND date {0} IS NULL; COMMIT", "COMMIT in a block"),
     ],
 )
 @pytest.mark.parametrize("driver", [False, True])
@@ -329,9 +407,10 @@ def test_a_statement_cannot_end_the_transaction_of_a_block(
             session.add(Author(name="before"))
             with service.session() as inner:
                 if driver:
-                    inner.connection().exec_driver_sql(statement)
+                    values = ("1",) * statement.count("{0}")
+                    inner.connection().exec_driver_sql(statement.format("%s"), values)
                 else:
-                    inner.execute(text(statement))
+                    inner.execute(text(statement.format(":value")), {"value": "1"})
 
     with pytest.raises(Refused, match=message):
         end_it()
