@@ -12,7 +12,7 @@ hosts     the host that source and target share, if they do
 schema    the commands of pg_dump and pg_restore, and their lists
 snapshot  the snapshot of the source, checked against rewrites
 load      load the side database
-broken    name the constraint that rows break, and a way on
+broken    name the constraint that rows break, or their table, and a way on
 loaded    what was loaded, and how long its steps took
 template  let the server copy the files of the source
 delta     let the server copy the files of the target, copy the tables that differ

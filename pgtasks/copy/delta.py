@@ -14,6 +14,7 @@ from psycopg2 import sql
 
 from pgtasks import report
 from pgtasks.copy import load, prove, schema, snapshot
+from pgtasks.copy.broken import explained
 from pgtasks.copy.load import Revise
 from pgtasks.copy.loaded import Clock, Loaded
 from pgtasks.copy.plan import CopyPlan
@@ -157,7 +158,8 @@ def load_delta(
         changed = _changed(plan, source, expected, actual)
         clock.lap("compared")
         console.say(_summary(changed, expected))
-        changing, pool = _replaced(plan, source, changed, progress)
+        with explained(plan, source.archive):
+            changing, pool = _replaced(plan, source, changed, progress)
         source.refuse_read(expected)
         large = load.large_entries(plan, source)
     boundary("copy.read")

@@ -60,7 +60,7 @@ def load(plan: CopyPlan, path: Path, revise: Revise, console: Console) -> Loaded
             proof = loading.finish(progress)
             clock.lap("rows and indexes")
         set_sequences(plan, source.sequences)
-        with explained(plan, source.archive):
+        with explained(plan, source.archive, second=True):
             second = _second(plan, source.sequences, progress) if plan.second else None
         if second:
             clock.lap("rows that are carried over")

@@ -99,6 +99,23 @@ BREAKS = {
 }
 
 
+def test_a_part_whose_rows_break_a_constraint_has_a_way(
+    cluster: Cluster, source: str, target_name: str, inv: Inv
+) -> None:
+    change = "CREATE OR REPLACE FUNCTION fits(int) RETURNS bool LANGUAGE sql IMMUTABLE AS"
+    cluster.execute(f"{BROKEN}{change} 'SELECT $1 < 2'", source)
+    done = inv("db.copy", "qa", "dev", "--exclude-data", "unit")
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        '; one that is NOT VALID in the source is not checked on the way: constraint public."bill '
+        'is ok"; --exclude-data public.bill leaves its rows out\n'
+    )
+    flags = ("--exclude-data", "unit,bill", "--where", "bill=true")  # what is left out wins
+    done = inv("db.copy", "qa", "dev", *flags)
+    assert done.returncode == 0, done.stderr
+    assert cluster.value("SELECT count(*) FROM bill", target_name) == 0
+
+
 @pytest.mark.parametrize("body", BREAKS)
 def test_rows_that_break_a_constraint_have_a_way(
     cluster: Cluster, source: str, target_name: str, inv: Inv, body: str
@@ -120,6 +137,50 @@ def test_rows_that_break_a_constraint_have_a_way(
     restored = inv(*words, "--confirm", target_name)
     assert restored.returncode == 0, restored.stderr
     assert cluster.value("SELECT count(*) FROM unit", target_name) == 1
+
+
+COMPUTED = """
+CREATE FUNCTION price(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+CREATE SCHEMA "it's, 🐘";
+CREATE TABLE "it's, 🐘"."a: b*" (i int PRIMARY KEY, p int GENERATED ALWAYS AS (price(i)) STORED);
+INSERT INTO "it's, 🐘"."a: b*" VALUES (1), (2);
+CREATE TABLE other (i int REFERENCES "it's, 🐘"."a: b*");
+"""
+CHANGED = """
+INSERT INTO "it's, 🐘"."a: b*" VALUES (3);
+CREATE OR REPLACE FUNCTION price(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+  $$BEGIN IF i < 3 THEN RETURN i; END IF; RAISE EXCEPTION 'no price: COPY'; END$$;
+"""
+
+
+@pytest.mark.parametrize("flag", ["--rows", "--delta", "--tables=*.*", "--schema-only"])
+def test_rows_that_nothing_can_load_are_left_out_by_name(
+    cluster: Cluster, source: str, target_name: str, inv: Inv, flag: str
+) -> None:
+    cluster.execute(COMPUTED + CHANGED.partition(";")[2], source)
+    assert inv("db.copy", "qa", "dev").returncode == 0
+    replaced = CHANGED.replace("IF i <", "IF true OR i <")
+    broken = target_name if flag == "--schema-only" else source
+    cluster.execute(replaced.partition(";")[2] + CHANGED, broken)
+    done = inv("db.copy", "qa", "dev", flag)
+    assert done.returncode == 1
+    if flag == "--schema-only":  # the rows are the target's own
+        assert done.stderr.endswith("no price: COPY\n")
+        return
+    way = re.search(r"no price: COPY; (--exclude-data .*) leaves its rows out$", done.stderr)
+    assert way, done.stderr
+    assert ("they are copied" in done.stderr) == (flag == "--delta")
+    if flag != "--rows":
+        assert way[1] == """--exclude-data '"it'"'"'s, 🐘"."a: b*"'"""
+        return
+    cluster.execute("INSERT INTO other VALUES (1)", source)
+    refused = inv("db.copy", "qa", "dev", "--rows", *shlex.split(way[1]))
+    assert refused.returncode == 2
+    assert "leave out the rows of public.other too" in refused.stderr
+    done = inv("db.copy", "qa", "dev", "--rows", *shlex.split(way[1]), "--exclude-data", "other")
+    assert done.returncode == 0, done.stderr
+    assert rows(cluster, target_name) == NEW
+    assert cluster.value('SELECT count(*) FROM "it\'s, 🐘"."a: b*"', target_name) == 0
 
 
 @pytest.mark.parametrize("flags", [(), ("--rows",)])

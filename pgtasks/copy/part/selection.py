@@ -227,8 +227,9 @@ def narrowed(conn: Connection, content: Content, scope: Scope, now: str) -> Cont
     gone = _named(conn, out)
 
     def narrow(table: Relation) -> Relation:
-        condition = chosen.condition(table, conn) if chosen else None
-        if table.oid in empty or condition == NO_ROWS:
+        left_out = table.oid in empty  # also of a subset: it knows nothing of such a table
+        condition = chosen.condition(table, conn) if chosen and not left_out else None
+        if left_out or condition == NO_ROWS:
             return replace(table, condition=NO_ROWS, bytes=0)
         return table if condition is None else replace(table, condition=condition)
 
