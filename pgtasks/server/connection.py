@@ -23,7 +23,7 @@ from pgtasks.host import peer
 from pgtasks.report import account
 from pgtasks.server import errors
 from pgtasks.server import session as sessions
-from pgtasks.server.opening import opened
+from pgtasks.server.opening import admitted, opened
 from pgtasks.server.records import Record, records
 from pgtasks.server.session import Session
 from pgtasks.server.silence import ANSWER
@@ -115,7 +115,7 @@ def _opened(target: Target, *, read_only: bool, purpose: str, own_path: bool) ->
         target, read_only=read_only, purpose=purpose, own_path=own_path
     )
     try:
-        return opened(make_dsn(**parameters))
+        return admitted(make_dsn(**parameters))
     except psycopg2.Error as exc:
         if "unsupported startup parameter" in str(exc):
             raise Refused(f"{target}: {_POOLED}") from None

@@ -7,10 +7,31 @@ main thread, which gets the signals, waits for it.
 
 from __future__ import annotations
 
+import re
 import threading
+import time
+
+import psycopg2
 
 from pgtasks.host.worker import Worker
 from pgtasks.server.session import Session
+
+# seconds in which a session that was closed, of ours or of a run before, ends on the server
+ENDING = 2.0
+_AGAIN = 0.05  # seconds between two attempts
+_FULL = re.compile("too many (connections|clients)|remaining connection slots")
+
+
+def admitted(dsn: str) -> Session:
+    """Open a session as `opened` does, and wait for those that end where a limit is reached."""
+    deadline = time.monotonic() + ENDING
+    while True:
+        try:
+            return opened(dsn)
+        except psycopg2.OperationalError as exc:
+            if not _FULL.search(str(exc)) or time.monotonic() > deadline:
+                raise
+        time.sleep(_AGAIN)
 
 
 def opened(dsn: str) -> Session:

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import psycopg2
 import pytest
 from conftest import Inv
 from projects import make_project, put_stamp
 from servers import Cluster
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.errors import Unreachable
-from pgtasks.server import connection, room
+from pgtasks.server import connection, opening, room
 from pgtasks.settings.target import Target
 
 OF_FEW = "SELECT FROM pg_stat_activity WHERE usename = 'few'"
@@ -64,6 +66,54 @@ def test_counts_what_is_open(cluster: Cluster, shop: Target) -> None:
     with pytest.raises(Unreachable, match=r"database .* has room for 2"):
         check(cluster, shop, 3)
     check(cluster, replace(shop, user=cluster.superuser), 3)  # such limits are not for superusers
+
+
+def test_it_waits_for_sessions_that_end(
+    cluster: Cluster, shop: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that was closed counts until the server has ended it."""
+    cluster.execute("ALTER ROLE few CONNECTION LIMIT 2")
+    looks = room._short
+
+    with connection.session(shop) as conn, connection.session(shop) as ending:
+
+        def short(*given: Any) -> Any:
+            answer = looks(*given)
+            ending.close()
+            return answer
+
+        monkeypatch.setattr(room, "_short", short)
+        monkeypatch.setattr(opening, "ENDING", PATIENCE)
+        room.check(conn, shop, "it", within=2, jobs=2)
+
+
+def test_a_session_waits_for_one_that_ends(
+    cluster: Cluster, shop: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.execute("ALTER ROLE few CONNECTION LIMIT 1")
+    opens, refusals = opening.opened, []
+
+    with connection.session(shop) as ending:
+
+        def opened(dsn: str) -> Any:
+            try:
+                return opens(dsn)
+            except psycopg2.OperationalError as exc:
+                refusals.append(str(exc))
+                ending.close()
+                raise
+
+        monkeypatch.setattr(opening, "opened", opened)
+        monkeypatch.setattr(opening, "ENDING", PATIENCE)
+        with connection.session(shop) as conn:
+            assert connection.value(conn, "SELECT 1", into=int) == 1
+    assert 'too many connections for role "few"' in refusals[0]
+
+
+def test_a_full_server_is_not_waited_for_without_end(cluster: Cluster, shop: Target) -> None:
+    cluster.execute("ALTER ROLE few CONNECTION LIMIT 1")
+    with opened(cluster, shop), pytest.raises(Unreachable, match="too many connections for role"):
+        connection.connect(shop)
 
 
 def test_the_servers_own_is_one_too(cluster: Cluster, shop: Target) -> None:
