@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING
 from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.host.base import Command, Sink, Source, signal_name
 from pgtasks.host.ssh import scripts
+from pgtasks.host.ssh.transport import within
 from pgtasks.host.worker import Worker
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ class RemoteProcess:
         source = None if stdin is None else _copy(stdin)
         try:
             self._channel = link.session()
-            self._channel.exec_command(scripts.begin(link.login.sudo_user))
-            self._channel.sendall(scripts.command(command, self.mark, link.room))
+            with within(self._channel, self._limit):
+                self._channel.exec_command(scripts.begin(link.login.sudo_user))
+                self._channel.sendall(scripts.command(command, self.mark, link.room))
         except BaseException as exc:
             for handle in (sink, source):
                 if handle is not None:

@@ -6,7 +6,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import paramiko
@@ -121,6 +122,31 @@ class Transport(paramiko.Transport):
         self._ended.discard(message.get_int())  # numbers are reused
         message.packet.seek(begin)
         super()._parse_channel_open_success(message)  # type: ignore[misc]
+
+
+@contextmanager
+def within(channel: paramiko.Channel, seconds: float) -> Iterator[None]:
+    """Close a channel if a block takes too long, and raise TimeoutError.
+
+    paramiko waits without a limit for the host's answer to a request, as to start a command.
+    """
+    late = threading.Event()
+
+    def close() -> None:
+        late.set()
+        channel.close()
+
+    timer = threading.Timer(seconds, close)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (paramiko.SSHException, OSError, EOFError):
+        if late.is_set():
+            raise TimeoutError(f"no answer within {seconds:g} s (channel_timeout)") from None
+        raise
+    finally:
+        timer.cancel()
 
 
 def _note_signal(transport: Any, message: paramiko.Message) -> None:

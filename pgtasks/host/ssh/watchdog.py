@@ -17,7 +17,7 @@ import paramiko
 
 from pgtasks.errors import Unreachable
 from pgtasks.host.ssh import scripts
-from pgtasks.host.ssh.transport import Transport
+from pgtasks.host.ssh.transport import Transport, within
 from pgtasks.settings.ssh import Login
 
 _BEATS = 4  # keepalives during the time of `silence`
@@ -44,7 +44,8 @@ class Watchdog:
         self._over = threading.Event()
         mark = secrets.token_hex(8)
         channel.settimeout(login.channel_timeout)
-        channel.exec_command(scripts.begin_lifeline(login.sudo_user))  # nosec B601
+        with within(channel, login.channel_timeout):
+            channel.exec_command(scripts.begin_lifeline(login.sudo_user))  # nosec B601
         with suppress(OSError):  # a shell may end before it reads; what it printed says why
             channel.sendall(scripts.lifeline(mark, login.silence))
         self.room = self._word_after(f"\n{mark} ".encode())
