@@ -29,13 +29,14 @@ from pgtasks.errors import Failed
 from pgtasks.host.local import HERE
 from pgtasks.report import Console, Progress
 from pgtasks.report.boundaries import boundary
-from pgtasks.server import connection
+from pgtasks.server import connection, statistics
 from pgtasks.server import proof as proofs
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import describe
 from pgtasks.server.identity import comment_and_stamp
 from pgtasks.server.proof import Proof
 from pgtasks.server.proof.toc import Entry
+from pgtasks.server.statistics import Name
 
 _WORTH = 64 << 20  # bytes of a replaced database from which a delta may pay
 _MOST = 0.5  # share of the bytes that differ, beyond which all rows are copied
@@ -315,9 +316,19 @@ class _Changing:
         ]
 
     def finish(self, target: Connection, *, analyze: bool) -> None:
-        """Enable the triggers again, and gather the statistics of the tables."""
+        """Enable the triggers again, and gather the statistics of what has other rows."""
         for trigger in self._triggers:
             connection.execute(target, trigger.set(_ENABLE[trigger.enabled]))
-        for each in self._changed if analyze else ():
-            name = sql.Identifier(each.relation.schema, each.relation.name)
-            connection.execute(target, sql.SQL("ANALYZE {}").format(name))
+        for name in statistics.changed(target, self._filled()) if analyze else ():
+            connection.execute(target, f"ANALYZE {name}")
+
+    def _filled(self) -> list[Name]:
+        """Return the tables that were copied, and the materialized views, which are all new."""
+        return [
+            *((each.relation.schema, each.relation.name) for each in self._changed),
+            *(
+                (entry.namespace, entry.tag)
+                for entry in self._source.archive
+                if entry.desc == "MATERIALIZED VIEW DATA"
+            ),
+        ]

@@ -23,7 +23,16 @@ SELECT n.nspname AS schema, c.relname AS name, c.relkind = 'p' AS partitioned,
   EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid) AS extended,
   coalesce(pg_partition_root(c.oid)::oid, c.oid) = c.oid AS root
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND {OWN_SCHEMA} ORDER BY 1, 2
+WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND {OWN_SCHEMA}
+"""
+_ORDER = " ORDER BY 1, 2"
+# some tables, and those above them, whose statistics are over all their children, too
+_AND_ABOVE = """
+WITH RECURSIVE t AS (
+  SELECT c.oid FROM unnest(%s::text[], %s::text[]) AS u(s, r)
+    JOIN pg_namespace n ON n.nspname = u.s
+    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = u.r
+  UNION SELECT i.inhparent FROM t JOIN pg_inherits i ON i.inhrelid = t.oid)
 """
 
 Name = tuple[str, str]
@@ -56,7 +65,7 @@ def missing(conn: Connection, known: frozenset[Name] = frozenset()) -> Missing:
     """
     found = [
         each
-        for each in connection.rows(conn, _TABLES, into=_Table)
+        for each in connection.rows(conn, _TABLES + _ORDER, into=_Table)
         if each.extended or (each.schema, each.name) not in known
     ]
     tables = [str(each) for each in found if not each.partitioned]
@@ -66,6 +75,16 @@ def missing(conn: Connection, known: frozenset[Name] = frozenset()) -> Missing:
     if flags(whole):
         return Missing(whole, [])
     return Missing(tables, [str(each) for each in found if each.root and each.partitioned])
+
+
+def changed(conn: Connection, names: Sequence[Name]) -> list[str]:
+    """Return what ANALYZE has to name after the rows of some tables have changed."""
+    query = f"{_AND_ABOVE}{_TABLES} AND c.oid IN (SELECT oid FROM t){_ORDER}"
+    given = ([schema for schema, _ in names], [name for _, name in names])
+    found = connection.rows(conn, query, given, into=_Table)
+    if conn.server_version < _ONLY:
+        return [str(each) for each in found if each.root]
+    return [f"ONLY {each}" if each.partitioned else str(each) for each in found]
 
 
 def gather_parents(target: Target, parents: Sequence[str], *, purpose: str) -> None:

@@ -93,6 +93,45 @@ def test_only_tables_that_differ_are_copied(cluster: Cluster, twins: tuple[Targe
     assert cluster.value(valid, target.database) == 0
 
 
+ABOVE = """
+CREATE TABLE above (i int);
+CREATE TABLE below () INHERITS (above);
+INSERT INTO below VALUES (1), (1);
+CREATE MATERIALIZED VIEW logged AS SELECT what FROM log;
+"""
+COUNTED = """
+SELECT relname, reltuples::int FROM pg_class
+WHERE relname IN ('customer', 'log', 'log_1', 'log_2', 'above', 'below', 'logged') ORDER BY 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "analyze"), [("cluster", True), ("cluster", False), ("cluster18", True)]
+)
+def test_statistics_are_those_of_the_rows(
+    request: pytest.FixtureRequest, fresh_database: Fresh, version: str, analyze: bool
+) -> None:
+    cluster: Cluster = request.getfixturevalue(version)
+    source, target = pair(cluster, cluster, fresh_database)
+    cluster.psql(source.database, f"{TABLES}{ABOVE}")
+    copied(source, target, KEEP)
+    before = dict(cluster.execute(COUNTED, target.database))
+    change = "INSERT INTO below VALUES (2); DELETE FROM log WHERE at > '2025-01-01'"
+    cluster.psql(source.database, change)
+    done, lines = copied(source, target, replace(DELTA, analyze=analyze))
+    assert done.built.plan.way == "delta", lines
+    counted = dict(cluster.execute(COUNTED, target.database))
+    tables = [name for name in counted if name != "above"]
+    rows = {name: cluster.value(f"SELECT count(*) FROM {name}", target.database) for name in tables}
+    inherited = "SELECT n_distinct FROM pg_stats WHERE tablename = 'above' AND inherited"
+    distinct = cluster.value(inherited, target.database)
+    if analyze:
+        assert {name: counted[name] for name in tables} == rows
+        assert distinct == pytest.approx(-2 / 3)
+    else:
+        assert (counted["log"], distinct) == (before["log"], pytest.approx(-1 / 2))
+
+
 def test_nothing_differs(cluster: Cluster, twins: tuple[Target, Target]) -> None:
     source, target = twins
     done, _ = copied(source, target, DELTA)
