@@ -57,8 +57,7 @@ _FOREIGN_CODE = (
 
 # Types whose values are equal only if their texts are equal. They are hashed directly, without the
 # conversion to text, which is a third of a proof's work. Others are not: numeric and jsonb (1.0 =
-# 1.00), float (-0 = 0), enum (its hash is that of an OID), char (trailing blanks), interval (24 h =
-# 1 d).
+# 1.00), float (-0 = 0), enum (its hash is that of an OID), interval (24 h = 1 d).
 PLAIN_TYPES = (
     *("int2", "int4", "int8", "oid", "bool", "uuid"),
     *("date", "time", "timestamp", "timestamptz", "bytea"),
@@ -71,11 +70,12 @@ class Relation:
 
     `kind` is pg_class.relkind, `version` changes with each ALTER, `filenode` is the name of its
     file in the snapshot. `columns` are sorted by name (byte order): `plain` are those of
-    PLAIN_TYPES, `typed` those of other than built-in types, and of xml, whose cast to text has the
-    declaration that its output leaves out; `stored` and `virtual` are the generated ones. `bytes`
-    is an estimate; `foreign_code` means that a query would run code of another role. For a table of
-    an `extension`, pg_dump saves the rows selected by `condition` (a WHERE clause, or empty for
-    all), none if it is None. `expressions` are read in place of columns.
+    PLAIN_TYPES, `padded` those of character(n), `typed` those of other than built-in types, and of
+    xml, whose cast to text has the declaration that its output leaves out; `stored` and `virtual`
+    are the generated ones. `bytes` is an estimate; `foreign_code` means that a query would run code
+    of another role. For a table of an `extension`, pg_dump saves the rows selected by `condition`
+    (a WHERE clause, or empty for all), none if it is None. `expressions` are read in place of
+    columns.
     """
 
     oid: int
@@ -92,6 +92,7 @@ class Relation:
     condition: str | None
     columns: tuple[str, ...]
     plain: frozenset[str] = frozenset()
+    padded: frozenset[str] = frozenset()
     typed: frozenset[str] = frozenset()
     stored: frozenset[str] = frozenset()
     virtual: frozenset[str] = frozenset()
@@ -134,6 +135,7 @@ def relations(conn: Connection, kinds: str = "rSmf", *, named: str = "") -> list
 _COLUMNS = (
     "CASE WHEN c.relkind = 'r' THEN (SELECT array_agg("
     "CASE WHEN a.atttypid = ANY (%(plain)s::regtype[]) THEN 'p'"
+    " WHEN a.atttypid = 'bpchar'::regtype THEN 'b'"
     " WHEN a.atttypid >= 16384 OR a.atttypid = 'xml'::regtype THEN 't' ELSE '-' END"
     " || CASE WHEN a.attgenerated = '' THEN '-' ELSE a.attgenerated::text END || a.attname"
     ' ORDER BY a.attname COLLATE "C") FROM pg_attribute a WHERE a.attrelid = c.oid'
@@ -153,6 +155,7 @@ def _sorts(columns: Sequence[str]) -> dict[str, Any]:
     return {
         "columns": tuple(column[2:] for column in columns),
         "plain": marked(0, "p"),
+        "padded": marked(0, "b"),
         "typed": marked(0, "t"),
         "stored": marked(1, "s"),
         "virtual": marked(1, "v"),

@@ -285,6 +285,38 @@ class TestFormats:
             if table.rows
         )
 
+    @pytest.mark.parametrize(
+        ("server", "fold"),
+        [
+            ("cluster15", "provider = icu, locale = 'und-u-ks-level2', deterministic = false"),
+            ("cluster18", "locale = 'C'"),  # without ICU
+        ],
+    )
+    def test_what_is_cheaper_is_the_same(
+        self, server: str, fold: str, fresh_database: Fresh, request: pytest.FixtureRequest
+    ) -> None:
+        """Columns of character(n) and of other than built-in types, as their text is hashed."""
+        cluster = request.getfixturevalue(server)
+        target = cluster.target(fresh_database(cluster))
+        cluster.execute(
+            "CREATE TYPE mood AS ENUM ('sad', 'so so'); CREATE TYPE pair AS (a char(3), m mood);"
+            f" CREATE COLLATION fold ({fold});"
+            " CREATE TABLE t (a char(8), b bpchar, c char(4) COLLATE fold, d mood, e pair,"
+            ' f mood[], g "char", h char(5)[]);'
+            " INSERT INTO t VALUES ('ä é', 'x  ', 'Ab', 'sad', ('q', 'so so'), '{sad,NULL}', 'c',"
+            " '{a,\"b c\"}'), ('', '', '', 'so so', (NULL, NULL), '{}', '', '{}'),"
+            " (NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);"
+            " INSERT INTO t VALUES ('  🐘', E'\\t ', 'aB ')",
+            target.database,
+        )
+        texts = ", ".join(f'{name}::text COLLATE "C"' for name in "abcdefgh")
+        by_text = (
+            "SELECT sum(hash_numeric_extended(hash_record_extended(ROW("
+            f"{texts}), 0), 0))::text FROM t"
+        )
+        (table,) = proof.take(target).tables
+        assert table.fingerprint == cluster.value(by_text, target.database)
+
     def test_values_exchanged_between_rows(self, cluster: Cluster, target: Target) -> None:
         cluster.execute(
             "CREATE TABLE pay (id int, name text, amount numeric);"

@@ -36,6 +36,7 @@ class Limit:
             table,
             columns=columns,
             plain=table.plain & self.columns - self.text,
+            padded=table.padded & self.columns - self.text,
             typed=table.typed & self.columns,
             stored=table.stored & self.columns,
             virtual=table.virtual & self.columns,

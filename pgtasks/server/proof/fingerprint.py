@@ -3,7 +3,8 @@
 A row is hashed column by column, sorted by name: a restored inheritance child has its columns in
 another order, and `t::text` means a column if the table has one named `t`. Columns are hashed as
 text, which is the same on all supported majors under the settings of PINNED; those of PLAIN_TYPES
-as they are. The hashes are those of hash partitioning, which no major may change.
+as they are. The hashes are those of hash partitioning, which no major may change. The hash of a
+character(n) leaves trailing blanks out, as the conversion to text does: it is the hash of that.
 
 A record's hash is a sum over its columns (times 31 each), so a sum of such hashes does not notice
 values that rows exchange: each is hashed once more, as a number, which keeps its 64 bits
@@ -44,11 +45,11 @@ PINNED = {
 }
 
 _PLAIN = "{}"
+_PADDED = '{} COLLATE pg_catalog."C"'  # the conversion takes longer than the hash
 _AS_TEXT = '{}::pg_catalog.text COLLATE pg_catalog."C"'
 # The output function of the type, because a cast to text may be code of any role.
 _BY_OUTPUT = (
-    "CASE WHEN {0} IS DISTINCT FROM NULL THEN pg_catalog.format('%s', {0}) END"
-    ' COLLATE pg_catalog."C"'
+    'CASE WHEN {0} IS DISTINCT FROM NULL THEN pg_catalog.concat({0}) END COLLATE pg_catalog."C"'
 )
 _HASH = "pg_catalog.hash_record_extended(ROW({}), 0)"
 _LINEAR = 1  # the format whose fingerprint is the sum of the hashes of records
@@ -114,8 +115,9 @@ def computed(table: Relation, format: int = FORMAT) -> list[str]:
 
 def value(table: Relation, name: str) -> sql.Composed:
     """Return the value of a column as it is hashed."""
-    text = _BY_OUTPUT if name in table.typed else _AS_TEXT
-    return sql.SQL(_PLAIN if name in table.plain else text).format(sql.Identifier(name))
+    forms = ((table.plain, _PLAIN), (table.padded, _PADDED), (table.typed, _BY_OUTPUT))
+    form = next((form for columns, form in forms if name in columns), _AS_TEXT)
+    return sql.SQL(form).format(sql.Identifier(name))
 
 
 def batch_query(batch: Sequence[tuple[int, Relation]], format: int = FORMAT) -> sql.Composed:
