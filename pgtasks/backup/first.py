@@ -6,11 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgtasks.backup import create
-from pgtasks.backup.dump import job
-from pgtasks.backup.store import destination
-from pgtasks.backup.store.backup import Backup
-from pgtasks.backup.views import BackupMade
 from pgtasks.host import journal
 from pgtasks.report import Console, account
 from pgtasks.server.reach import Reached
@@ -18,6 +13,7 @@ from pgtasks.server.reach import Reached
 if TYPE_CHECKING:  # migrations import this module, and copy nothing
     from pgtasks.backup.restore.inplace.plan import InPlacePlan
     from pgtasks.backup.restore.tables.plan import TablesPlan
+    from pgtasks.backup.store.backup import Backup
     from pgtasks.copy.plan import CopyPlan
 
 
@@ -68,6 +64,12 @@ def taken(reached: Reached, folder: Path, *, note: str, console: Console) -> Bac
     It gets a line of its own in the journal, by which a restore knows that it is ours, also if the
     run that took it fails or is killed.
     """
+    # most runs take none, and begin sooner without these modules
+    from pgtasks.backup import create
+    from pgtasks.backup.dump import job
+    from pgtasks.backup.store import destination
+    from pgtasks.backup.views import BackupMade
+
     target = reached.target
     options = job.for_target(target, note=note)
     store = destination.of(reached, folder)
