@@ -40,7 +40,7 @@ def test_progress_on_a_terminal_is_a_bar_that_goes(tmp_path: Path) -> None:
     ended = answer([sys.executable, "-c", WORK, "10"], [], cwd=tmp_path, env={"TERM": "xterm"})
     assert ended.code == 0
     plain = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", ended.screen)
-    assert re.search(r"dump [━╸╺]+ 1\.5 MB  [\d.]+ MB/s  t1500000\s*\n", plain)
+    assert re.search(r"dump [━╸╺]+ 1\.5 MB  [\d.]+ [kM]B/s  t1500000\s*\n", plain)
     assert plain.endswith("end\n")
     assert ended.screen != plain
 
@@ -57,14 +57,15 @@ class Counted(report.Progress):
         drawn += 1
         super()._draw(now)
 with Counted("load", 340_000_000) as progress:
-    while (took := time.monotonic() - began) < 1.05:
+    # the first time takes long: what draws is loaded then
+    while (took := time.monotonic() - began) < 1.05 or drawn < 6:
         progress.update(int(took * 1e8), note="表 [red]\\x1b[2J\\n" + "x" * 300)
         if "talk" in sys.argv and drawn == 3:
             report.say(f"warning: {took} 中文")
             sys.argv.remove("talk")
     if "raise" in sys.argv:
         raise KeyboardInterrupt
-print(f"drawn {drawn}")
+print(f"drawn {drawn} in {time.monotonic() - began:.1f} s")
 """
 
 
@@ -88,15 +89,15 @@ def test_a_bar_keeps_to_one_line(columns: int, tmp_path: Path) -> None:
 
 
 def test_a_bar_is_drawn_ten_times_a_second_at_most(tmp_path: Path) -> None:
-    drawn = re.search(r"drawn (\d+)", long(tmp_path).screen)
-    assert drawn
-    assert 3 <= int(drawn[1]) <= 12  # in 1.05 seconds: at 0.0, 0.1 ... 1.0, and at the end
+    told = re.search(r"drawn (\d+) in ([\d.]+) s", long(tmp_path).screen)
+    assert told
+    assert 3 <= int(told[1]) <= 10 * float(told[2]) + 2  # at 0.0, 0.1 ... and at the end
 
 
 def test_talk_goes_above_the_bar(tmp_path: Path) -> None:
     ended = long(tmp_path, "talk")
     shown = lines(ended.screen, 80)
-    assert re.fullmatch(r"warning: 0\.\d+ 中文", shown[0])
+    assert re.fullmatch(r"warning: \d+\.\d+ 中文", shown[0])
     assert [line for line in shown[1:] if line.strip()] == [f"drawn {_number(ended)}"]
 
 
@@ -115,7 +116,7 @@ def test_what_goes_to_stdout_is_no_part_of_a_bar(tmp_path: Path) -> None:
     with (tmp_path / "data").open("w") as file:
         argv = [sys.executable, "-c", code]
         ended = answer(argv, [], cwd=tmp_path, env={"TERM": "xterm"}, stdout=file.fileno())
-    assert re.fullmatch(r"drawn \d+\n", (tmp_path / "data").read_text())
+    assert re.fullmatch(r"drawn \d+ in [\d.]+ s\n", (tmp_path / "data").read_text())
     assert "drawn" not in ended.screen
     assert "340 MB" in ended.screen
 
