@@ -32,6 +32,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -189,8 +190,15 @@ def _homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
     projects = f"{tmp_path_factory.getbasetemp()}{os.sep}"  # pytest-18 is not pytest-180
     owners = [owner for place in home.PLACES for owner in place.glob("*/owner.json")]
-    left = [str(owner) for owner in owners if projects in owner.read_text("utf-8", "replace")]
+    left = [str(owner) for owner in owners if projects in _text(owner)]
     assert not left, f"embedded.remove these: {left}"
+
+
+def _text(owner: Path) -> str:
+    try:
+        return owner.read_text("utf-8", "replace")
+    except FileNotFoundError:  # another worker has removed its own meanwhile
+        return ""
 
 
 @pytest.fixture(autouse=True)
@@ -403,5 +411,6 @@ def _starting(popen: Start, request: pytest.FixtureRequest) -> Iterator[Start]:
     yield start
     for process in started:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended meanwhile
+                os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

@@ -181,7 +181,8 @@ def test_files_of_a_killed_run_are_named_and_removed(
 
 
 def test_autovacuum_keeps_no_plain_role_from_dropping(tmp_path: Path) -> None:
-    settings = {"autovacuum_naptime": "1s", "autovacuum_vacuum_cost_delay": "100ms"}
+    settings = {"autovacuum": "on", "autovacuum_naptime": "1s"}
+    settings["autovacuum_vacuum_cost_delay"] = "100ms"
     with servers.running(servers.wheel_bin(16), settings=settings) as cluster:
         cluster.execute("CREATE ROLE app LOGIN CREATEDB")
         name = cluster.create("shop", owner="app")

@@ -42,6 +42,9 @@ QUIET = Console(quiet=True)
 def shop(cluster: Cluster, fresh_database: Callable[..., str]) -> str:
     name = fresh_database(cluster)
     cluster.psql(name, SHOP)
+    # a session ends some time after it is closed, and tells the statistics only then
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+    until(lambda: not cluster.value(others, parameters=(name,)))
     return name
 
 

@@ -31,12 +31,16 @@ def test_a_wait_that_a_signal_ends_leaves_the_worker_running(alarm: None) -> Non
     worker = Worker(leave.wait)
     worker.start()
     for seconds in (None, 60):
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(KeyboardInterrupt):
-            worker.wait(seconds)
+            _interrupted(worker, seconds)
         assert not worker.wait(0)
     leave.set()
     assert worker.wait(PATIENCE)
+
+
+def _interrupted(worker: Worker, seconds: float | None) -> None:
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    worker.wait(seconds)
 
 
 def test_a_worker_that_was_never_begun_is_not_waited_for() -> None:

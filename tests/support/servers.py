@@ -34,6 +34,7 @@ SPEED = {
     "shared_buffers": "64MB",
     "max_connections": "60",
     "max_prepared_transactions": "5",
+    "autovacuum": "off",  # which comes by at any moment, and changes statistics, sizes, sessions
     "wal_level": "logical",
     "log_min_messages": "warning",
     "unix_socket_permissions": "0777",
