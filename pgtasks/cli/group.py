@@ -37,6 +37,11 @@ def register(full_name: str, body: Body) -> None:
     (_together.add if hasattr(body, "__together__") else _together.discard)(full_name)
 
 
+def takes_several(full_name: str) -> bool:
+    """Return whether a task takes several environments."""
+    return full_name in _bodies or full_name in _together
+
+
 def for_all_together(body: Body) -> Body:
     """Mark the body of a task that takes several environments in one run."""
     body.__together__ = True  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@
 Invoke says "No idea what 'db.bakcup' is!". It loads tasks.py before it parses the tasks of the
 command line, so that this module can replace the errors of its parser. It depends on
 Program.parse_tasks, parse_cleanup, collection and core, and ParserContext.help_for, which are
-public, and on ParseMachine.complete_flag and see_positional_arg.
+public, and on ParseMachine.handle, complete_flag and see_positional_arg.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from invoke.parser import ParseError, ParserContext
 from invoke.parser.parser import ParseMachine
 from invoke.program import Program
 
-from pgtasks.cli import context, early, topic
+from pgtasks.cli import context, early, group, topic
 from pgtasks.errors import Failed
 from pgtasks.report import typed
 
@@ -61,17 +61,20 @@ def teach() -> None:
         ParseMachine.complete_flag = _with_value(ParseMachine.complete_flag)
     if not hasattr(ParseMachine.see_positional_arg, "__wrapped__"):
         ParseMachine.see_positional_arg = _not_empty(ParseMachine.see_positional_arg)
+    if not hasattr(ParseMachine.handle, "__wrapped__"):
+        ParseMachine.handle = _once(ParseMachine.handle)
     if not hasattr(ParserContext.help_for, "__wrapped__"):
         ParserContext.help_for = _with_kind(ParserContext.help_for)
 
 
 def _with_value(method: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Refuse a repeatable flag without a value, which Invoke accepts; remember empty values."""
+    """Refuse a repeated flag without a value, which Invoke accepts; remember empty values."""
 
     @functools.wraps(method)
     def wrapped(machine: Any) -> None:
         method(machine)
-        if machine.flag and machine.flag.kind is list and not machine.flag_got_value:
+        lacks = machine.flag and machine.flag.kind is list and not machine.flag_got_value
+        if lacks or getattr(machine, "given_again", None):
             machine.error(f"Flag {machine.flag!r} needed value and was not given one!")
         if machine.flag and machine.flag.raw_value == "" and machine.context.name:
             context.given_empty(machine.context.name, _flag(machine.flag.name))
@@ -90,6 +93,31 @@ def _not_empty(method: Callable[[Any, str], None]) -> Callable[[Any, str], None]
         method(machine, value)
 
     return wrapped
+
+
+def _once(method: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
+    """Refuse a second value of a flag that takes one."""
+
+    @functools.wraps(method)
+    def wrapped(machine: Any, token: str) -> None:
+        flags = machine.context.flags if machine.context else {}
+        flag = flags.get(token)
+        if flag is None and (before := getattr(machine, "given_again", None)):
+            machine.error(_twice(machine.context.name, before, token))
+        has_one = flag and flag.takes_value and flag.kind is not list and flag.raw_value is not None
+        method(machine, token)
+        machine.given_again = flag if has_one and machine.context.name else None
+
+    return wrapped
+
+
+def _twice(task: str, flag: Any, value: str) -> str:
+    """Return the error for a second value of a flag."""
+    name, first = _flag(flag.name), str(flag.raw_value)
+    several = ""
+    if name == "--env" and value != first and group.takes_several(task):
+        several = f", several environments with a comma: {name} {shlex.quote(f'{first},{value}')}"
+    return f"{task}: {name} is given twice, with {first!r} and {value!r}: give it once{several}"
 
 
 def _with_kind(method: Callable[..., tuple[str, str]]) -> Callable[..., tuple[str, str]]:
@@ -222,8 +250,6 @@ def _no_flag(word: str, task: str, context: Any) -> str:
 def _no_positional(
     word: str, task: str, context: Any, names: Sequence[str], words: Sequence[str]
 ) -> str:
-    if word in words and words[words.index(word) - 1] == "--env":
-        return f"--env is given twice; several environments are named with a comma: --env a,{word}"
     near = _near_tasks(word, names)
     flag = _MEANT.get(task, "")
     group = word.partition(".")[0]

@@ -55,7 +55,19 @@ def _words(typed: str) -> list[str]:
         (f"backup.verify {ID}", f"by a flag: inv backup.verify --backup {ID}"),
         ("db.backup prod", "by a flag: inv db.backup --env prod"),
         ("db.backup db.chekc", "unknown task 'db.chekc', did you mean db.check"),
-        ("db.check --env dev --env prod", "--env is given twice; several environments are named"),
+        (
+            "db.check --env dev --env=prod",
+            "error: db.check: --env is given twice, with 'dev' and 'prod': give it once, several "
+            "environments with a comma: --env dev,prod",
+        ),
+        ("db.backup --env=dev --env a,'b c'", "with a comma: --env 'dev,a,b c'"),
+        ("db.drop --env dev --env prod", "with 'dev' and 'prod': give it once"),
+        ("db.check --env dev --env dev", "with 'dev' and 'dev': give it once"),
+        ("db.check --env dev --env setup", "with 'dev' and 'setup': give it once"),  # no task
+        ("backup.show --env dev --env prod", "with 'dev' and 'prod': give it once"),  # no ID
+        ("db.run --sql 1 --sql '2'", "db.run: --sql is given twice, with '1' and '2': give it"),
+        ("db.check --env dev --env --json", "db.check: --env needs a value"),
+        ("db.check --env dev --env", "db.check: --env needs a value"),
         ("db.backup db.nope", "unknown task 'db.nope', did you mean db."),
         ("db.restore env.lists", "unknown task 'env.lists', did you mean env.list"),
         ("db.run seed.sql", "db.run takes 'seed.sql' by a flag: inv db.run --file seed.sql"),
