@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import re
@@ -54,15 +55,17 @@ def answer(
     os.close(theirs)
     try:
         screen, seen = "", 0
+        # a read may end within a character: a terminal holds no more than some kilobytes for it
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for question, text in answers:
             while not (found := re.search(question, screen[seen:])):
                 more = _read(terminal, screen)
-                assert more is not None, f"{question!r} was never asked: {screen}"
-                screen += more
+                assert more, f"{question!r} was never asked: {screen}"
+                screen += decoder.decode(more)
             seen += found.end()
             text(terminal) if callable(text) else _type(terminal, text.encode())
-        while (more := _read(terminal, screen)) is not None:
-            screen += more
+        while more := _read(terminal, screen):
+            screen += decoder.decode(more)
         return Ended(process.wait(_PATIENCE), screen.replace("\r\n", "\n"))
     finally:
         os.close(terminal)
@@ -81,14 +84,14 @@ def _type(terminal: int, data: bytes) -> None:
         data = data[os.write(terminal, data) :]
 
 
-def _read(terminal: int, screen: str) -> str | None:
-    """Return what the program wrote, None at its end."""
+def _read(terminal: int, screen: str) -> bytes:
+    """Return what the program wrote, nothing at its end."""
     ready, _, _ = select.select([terminal], [], [], _PATIENCE)
     assert ready, f"the program neither asked nor ended: {screen[-2000:]!r}"
     try:
-        return os.read(terminal, 65536).decode(errors="replace") or None
+        return os.read(terminal, 65536)
     except OSError:  # Linux: the other end is closed
-        return None
+        return b""
 
 
 def lines(screen: str, columns: int) -> list[str]:
