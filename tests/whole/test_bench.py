@@ -139,7 +139,10 @@ def server_of(pid: int) -> tuple[int, Path]:
     """Return the postmaster that a benchmark started, and the benchmark's folder."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and parent(entry) == pid:
-            words = (entry / "cmdline").read_bytes().decode().split("\0")
+            try:
+                words = (entry / "cmdline").read_bytes().decode().split("\0")
+            except OSError:
+                continue  # a command that was measured, which has ended
             if Path(words[0]).name == "postgres":
                 return int(entry.name), Path(words[words.index("-D") + 1]).parent
     raise AssertionError("the benchmark has no server")
