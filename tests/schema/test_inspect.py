@@ -12,6 +12,7 @@ from typing import Any
 import psycopg2
 import pytest
 from servers import Cluster
+from waiting import until
 
 from pgtasks.errors import Failed, Refused
 from pgtasks.health.maintain import ANALYZE, REINDEX, VACUUM, maintain
@@ -63,7 +64,14 @@ ANALYZE;
 def shop(cluster: Cluster, fresh_database: Callable[..., str]) -> str:
     name = fresh_database(cluster)
     cluster.psql(name, SHOP)
+    alone(cluster, name)
     return name
+
+
+def alone(cluster: Cluster, database: str) -> None:
+    """Wait until no session is in a database: psql's own ends some time after psql."""
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
+    until(lambda: not cluster.value(sessions, parameters=(database,)))
 
 
 @contextmanager
@@ -222,6 +230,7 @@ def test_one_screen(cluster: Cluster, shop: str) -> None:
         """CREATE TABLE alembic_version (version_num varchar(32));
            INSERT INTO alembic_version VALUES ('abc123'); DELETE FROM country WHERE code = 'xx';""",
     )
+    alone(cluster, shop)
     with held(cluster, shop, "SELECT 1"), reading(cluster, shop) as conn:
         found = overview(conn, "2 of 2 installed as the files say")
     facts = dict(re.split(" {2,}", line, maxsplit=1) for line in found.lines() if "  " in line)

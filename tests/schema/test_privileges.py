@@ -16,6 +16,7 @@ from psycopg2 import sql
 from roles import as_role, plain  # noqa: F401
 from servers import Cluster
 from setups import make_shop
+from waiting import PATIENCE
 
 from migrations import revision
 from pgtasks.database import wayback
@@ -261,8 +262,12 @@ def test_two_runs_make_a_role_one_after_the_other(
     role: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    # the first to come stays until the other one waits for it
+    waits = f"SELECT FROM pg_locks WHERE classid = {privileges._KEYS[0]} AND NOT granted"
     text = (
-        f"DO $$ BEGIN IF to_regrole($r${quoted(role)}$r$) IS NULL THEN PERFORM pg_sleep(0.3);"
+        f"DO $$ BEGIN IF to_regrole($r${quoted(role)}$r$) IS NULL THEN"
+        f" FOR i IN 1..{int(20 * PATIENCE)} LOOP EXIT WHEN EXISTS ({waits});"
+        " PERFORM pg_sleep(0.05); END LOOP;"
         f" CREATE ROLE {quoted(role)}; END IF; END $$;"
     )
     with ThreadPoolExecutor() as pool:

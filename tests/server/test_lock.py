@@ -164,7 +164,7 @@ def test_a_lost_session_is_said(cluster: Cluster, target: Target) -> None:
         cluster.execute("SELECT pg_terminate_backend(%s)", parameters=(pid,))
         with pytest.raises(Unreachable):
             held.check()
-    assert is_free(target)
+    until(lambda: is_free(target))  # a session says that it ends before it gives its locks back
 
 
 def test_the_databases_own_timeouts_do_not_end_it(cluster: Cluster, target: Target) -> None:

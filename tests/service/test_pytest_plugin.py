@@ -78,7 +78,12 @@ def databases(shop: Path) -> list[str]:
     folder = server.folder_of(load(shop))
     running = embedded.start(folder)
     done = subprocess.run(
-        [*running.psql().split(), "-AXtc", "SELECT datname FROM pg_database", "postgres"],
+        [
+            *running.psql().split(),
+            "-AXtc",
+            "SELECT datname FROM pg_database ORDER BY 1",
+            "postgres",
+        ],
         capture_output=True,
         text=True,
         check=True,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from visitors import PASSWORD, Site
-from waiting import PATIENCE
+from waiting import PATIENCE, until
 
 if TYPE_CHECKING:  # each run of any test imports this file
     from playwright.sync_api import Browser, ConsoleMessage, Page, Response
@@ -85,6 +85,10 @@ class Window:
         self.page.get_by_label("Password").fill(password)
         self.page.get_by_role("button", name="Log in").click()
 
+    def await_focus(self, id: str) -> None:
+        """Wait until an element has the focus, which a page gives away with its next frame."""
+        until(lambda: self.page.evaluate("document.activeElement.id") == id)
+
     @property
     def path(self) -> str:
         """The path and the query of the page."""
@@ -141,7 +145,9 @@ def chromium() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=path, args=list(_FLAGS))
+        browser = started.chromium.launch(
+            executable_path=path, args=list(_FLAGS), timeout=1000 * PATIENCE
+        )
         yield browser
         browser.close()
 

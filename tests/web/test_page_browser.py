@@ -44,7 +44,7 @@ def test_register_book_cancel_log_out(window: Window, site: Site) -> None:
     alert = page.get_by_role("alert")
     assert "The two passwords differ." in alert.inner_text()
     alert.get_by_role("link").click()  # the fault leads to its field
-    assert page.evaluate("document.activeElement.id") == "again"
+    window.await_focus("again")
     assert page.get_by_label("First name").input_value() == "Ada"
     assert page.get_by_label("Hospital").input_value() != ""
     assert page.get_by_label("Password", exact=True).input_value() == ""
@@ -115,7 +115,7 @@ def test_a_session_that_was_idle_is_over_and_the_login_leads_back(
 def test_keys_alone_are_enough(window: Window, site: Site) -> None:
     page = window.page
     window.open("/login")
-    assert page.evaluate("document.activeElement.id") == "username"
+    window.await_focus("username")
     page.keyboard.type(site.username("patient", 2))
     window.press("Tab")
     page.keyboard.type(PASSWORD)
@@ -128,7 +128,7 @@ def test_keys_alone_are_enough(window: Window, site: Site) -> None:
     assert box is not None
     assert box["y"] >= 0  # it comes into sight with the focus
     window.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "content"
+    window.await_focus("content")
     window.tab_to("Book an appointment")
     window.press("Enter")
     page.wait_for_url("**/appointments/new")
