@@ -98,7 +98,7 @@ def _look(source: Origin | Itself, lock: Lock, options: CopyOptions) -> _Seen:
             properties.read(reading, origin.database),
             catalog.extensions(reading),
             coverage.planned(reading, options.masks, encoding=looked.encoding, without=part.oids),
-            template.look(reading, conn, origin.database),
+            template.look(reading, conn, origin.database, waits=options.template),
         )
 
 
@@ -124,7 +124,7 @@ def _draft(
         tools=toolset,
         origin=seen.source,
         facts=facts,
-        replaced=replaced.look(conn, target.database),
+        replaced=(replaced.settled if options.delta else replaced.look)(conn, target.database),
         system=system_identifier(conn),
         major=major,
         run=side.new_run_id(conn, target),

@@ -5,18 +5,20 @@ Nobody can connect to the source meanwhile, and it needs a moment in which nobod
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from pgtasks import report
 from pgtasks.copy.loaded import Clock, Loaded
 from pgtasks.copy.plan import CopyPlan
-from pgtasks.database import lay, side
+from pgtasks.database import lay, replaced, side
 from pgtasks.database.properties import DatabaseProperties
 from pgtasks.host.local import HERE
-from pgtasks.report import Console
+from pgtasks.report import Console, account
 from pgtasks.report.boundaries import boundary
 from pgtasks.server import connection
 from pgtasks.server import proof as proofs
+from pgtasks.server.catalog import OTHERS
 from pgtasks.server.connection import Connection
 from pgtasks.server.dump import describe
 from pgtasks.server.identity import glimpse, moment, refuse_other
@@ -29,13 +31,13 @@ _SOURCE = (
     " EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_cron') AS scheduled"
     " FROM pg_database WHERE datname = current_database()"
 )
-# CREATE DATABASE ends the workers of autovacuum itself
-_THERE = """
+# CREATE DATABASE ends the workers of autovacuum itself, and waits for sessions that are ending
+_THERE = f"""
 SELECT d.oid = %(oid)s AND extract(epoch FROM pg_postmaster_start_time())::float8 = %(started)s
   AND NOT pg_is_in_recovery() AS here,
   r.rolsuper OR r.rolcreatedb AND (d.datistemplate OR pg_has_role(d.datdba, 'USAGE')) AS allowed,
   (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND a.pid <> %(pid)s
-   AND a.backend_type <> 'autovacuum worker')
+   AND a.backend_type <> 'autovacuum worker' AND {OTHERS})
   + (SELECT count(*) FROM pg_prepared_xacts x WHERE x.database = d.datname) AS sessions,
   %(scheduled)s AS scheduled
 FROM pg_database d, pg_roles r WHERE d.datname = %(name)s AND r.rolname = current_user
@@ -64,12 +66,19 @@ class _Source:
     scheduled: bool
 
 
-def look(reading: Connection, conn: Connection, database: str) -> Candidate:
-    """Look at the source from a session in it, and from one of the target's server."""
+def look(reading: Connection, conn: Connection, database: str, *, waits: bool = False) -> Candidate:
+    """Look at the source from a session in it, and from one of the target's server.
+
+    With `waits`, sessions that are just ending have a while to end.
+    """
     source = connection.rows(reading, _SOURCE, into=_Source)[0]
-    values = {**vars(source), "name": database}
-    seen = connection.rows(conn, _THERE, values, into=Candidate)
-    return seen[0] if seen else Candidate()
+    values = {**vars(source), "name": database, "own": account.end_of_names()}
+    latest = time.monotonic() + replaced.PATIENCE
+    while True:
+        seen = connection.row(conn, _THERE, values, into=Candidate) or Candidate()
+        if not (waits and seen.sessions) or time.monotonic() > latest:
+            return seen
+        time.sleep(replaced.PAUSE)
 
 
 def objection(plan: CopyPlan, candidate: Candidate, source: DatabaseProperties) -> str:

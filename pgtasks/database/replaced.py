@@ -7,6 +7,7 @@ rows were written since the server's counters began, which a crash of it resets.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,6 +39,8 @@ SELECT coalesce(usename, '?') AS role, coalesce(application_name, '') AS applica
 FROM pg_stat_activity WHERE datid = %(oid)s::oid AND pid <> pg_backend_pid()
 AND {OTHERS} GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"""
 _NAMED = 3  # applications that a line names
+# the server waits 5 s itself for sessions that end (CountOtherDBBackends)
+PATIENCE, PAUSE = 2.0, 0.05  # seconds
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,14 @@ def look(conn: Connection, database: str) -> Replaced | None:
     sessions = connection.rows(conn, _SESSIONS, parameters, into=Sessions)
     files_age = _files_age(conn, oid) if listable else None
     return Replaced(size, rows_written, since, tuple(sessions), files_age)
+
+
+def settled(conn: Connection, database: str) -> Replaced | None:
+    """Return what `look` does, after a while in which sessions that are just ending have ended."""
+    latest = time.monotonic() + PATIENCE
+    while (seen := look(conn, database)) and seen.sessions and time.monotonic() < latest:
+        time.sleep(PAUSE)
+    return seen
 
 
 def _files_age(conn: Connection, oid: int) -> float | None:

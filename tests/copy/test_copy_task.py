@@ -587,7 +587,9 @@ def test_the_plan_says_what_is_replaced(
         cluster.execute(
             "INSERT INTO people (name) SELECT 'n' || i FROM generate_series(1, 7) i", target_name
         )
+        cluster.settle(target_name, 1)
         done = inv("db.copy", "qa", "dev", "--dry")
+        cluster.settle(target_name, 1)
         plan = json.loads(inv("db.copy", "qa", "dev", "--dry", "--json").stdout)
     finally:
         session.close()

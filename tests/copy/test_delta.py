@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from consoles import Recorder
@@ -13,6 +14,7 @@ from servers import Cluster
 from test_copy import KEEP, known, pair, same_rows, text
 
 from pgtasks.copy import Copied, CopyOptions, copy
+from pgtasks.database import replaced
 from pgtasks.errors import Refused
 from pgtasks.host.local import HERE
 from pgtasks.server.lock import Lock
@@ -206,6 +208,26 @@ def test_a_target_with_sessions_is_left_alone(
         assert session.closed == 0
     finally:
         session.close()
+
+
+def test_a_session_that_is_just_ending_is_waited_for(
+    cluster: Cluster, twins: tuple[Target, Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = twins
+    cluster.settle(target.database)
+    session, look = cluster.connect(target.database), replaced.look
+    numbers: list[int] = []
+
+    def looked(*given: Any) -> Any:
+        found = look(*given)
+        numbers.append(found.number if found else 0)
+        session.close()
+        return found
+
+    monkeypatch.setattr(replaced, "look", looked)
+    done, _ = copied(source, target, DELTA)
+    assert done.built.plan.way == "delta"
+    assert (numbers[0], numbers[-1]) == (1, 0)
 
 
 def test_one_way_alone(cluster: Cluster, twins: tuple[Target, Target]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +16,10 @@ from servers import Cluster
 from test_copy import KEEP, copied, pair, same_rows, text
 from test_copy_task import NEW, OLD, protect, source, target_name  # noqa: F401
 
-from pgtasks.copy import build
+from pgtasks.copy import build, template
+from pgtasks.copy.template import Candidate
 from pgtasks.errors import Refused
+from pgtasks.server import connection
 
 Inv = Callable[..., Any]
 FILES = replace(KEEP, rows=False, template=True)
@@ -41,8 +44,10 @@ def ways(done: Any) -> str:
 def test_the_plan_says_the_way(
     source: str,  # noqa: F811
     target_name: str,  # noqa: F811
+    cluster: Cluster,
     inv: Inv,
 ) -> None:
+    cluster.settle(source)
     done = inv("db.copy", "qa", "dev", "--dry")
     assert "way      the server copies the files of the source: nobody can connect" in done.stdout
     done = inv("db.copy", "qa", "dev", "--dry", "--rows")
@@ -124,6 +129,44 @@ def test_a_source_that_is_written_meanwhile_is_copied_by_rows(
     assert done.built.plan.way == "rows"
     assert cluster.value("SELECT count(*) FROM t", target.database) == 10
     assert sides(cluster, target.database) == [done.swapped.kept]
+
+
+def test_sessions_that_are_just_ending_are_waited_for(
+    cluster: Cluster, fresh_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the files are asked for."""
+    origin, target = pair(cluster, cluster, fresh_database)
+    cluster.psql(origin.database, CONTENT)
+    cluster.settle(origin.database)
+    session = cluster.connect(origin.database)
+    row, numbers = connection.row, list[int]()
+
+    def looked(*given: Any, **more: Any) -> Any:
+        found = row(*given, **more)
+        if isinstance(found, Candidate):
+            numbers.append(found.sessions)
+            session.close()
+        return found
+
+    monkeypatch.setattr(template.connection, "row", looked)
+    assert copied(origin, target, FILES).built.plan.way == "template"
+    assert (numbers[0], numbers[-1]) == (1, 0)
+
+
+def test_a_session_of_this_process_is_no_others(
+    cluster: Cluster, fresh_database: Callable[..., str]
+) -> None:
+    """It may end on the server some time after it is closed here."""
+    origin = cluster.target(fresh_database(cluster))
+    with (
+        connection.session(origin, purpose="identify"),
+        connection.session(origin) as reading,
+        connection.session(origin.at(origin.maintenance)) as conn,
+    ):
+        seen = template.look(reading, conn, origin.database)
+        assert (seen.here, seen.sessions) == (True, 0)
+        with closing(cluster.connect(origin.database)):
+            assert template.look(reading, conn, origin.database).sessions == 1
 
 
 def test_another_database_of_that_name_is_refused(

@@ -20,6 +20,7 @@ import initdbs
 import psycopg2
 from paths import TEMPORARY
 from psycopg2 import sql
+from waiting import until
 
 from pgtasks.database import loader, side
 from pgtasks.server.embedded import account, datadir, temporary
@@ -116,6 +117,11 @@ class Cluster:
         """Return the names of all databases that are no template."""
         return [name for (name,) in self.execute(_DATABASES)]
 
+    def settle(self, name: str, sessions: int = 0) -> None:
+        """Wait until so many sessions are in a database: one that is closed ends a bit later."""
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND usesysid IS NOT NULL"
+        until(lambda: self.value(query, parameters=(name,)) == sessions)
+
     def drop(self, name: str, *, clones: bool = False) -> None:
         """Drop a database and what runs of pgtasks made beside it, sessions or not."""
         kinds = ("new", "old", "clone") if clones else ("new", "old")
@@ -185,6 +191,14 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+@contextmanager
+def deaf_port() -> Iterator[int]:
+    """Yield a port of 127.0.0.1 on which nobody listens, nor can begin to."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 @contextmanager

@@ -36,8 +36,6 @@ from pgtasks.server.stamp import Stamp
 from pgtasks.settings.target import Target
 
 _NAMED = 3  # applications that a line names
-# the server waits 5 s itself for sessions that end (CountOtherDBBackends)
-_PATIENCE, _PAUSE = 2.0, 0.05  # seconds
 
 
 @dataclass(frozen=True)
@@ -146,11 +144,7 @@ def _left(lock: Lock, plan: TakePlan) -> str:
 def _plan(lock: Lock, name: str, *, again: bool, waits: bool) -> TakePlan:
     conn, target = lock.connection, lock.target
     database = present(glimpse(conn, target.database), target).database
-    origin = replaced.look(conn, database)
-    latest = time.monotonic() + _PATIENCE
-    while waits and origin and origin.sessions and time.monotonic() < latest:
-        time.sleep(_PAUSE)
-        origin = replaced.look(conn, database)
+    origin = (replaced.settled if waits else replaced.look)(conn, database)
     if origin is None:
         raise Failed(f"database {target.database!r} was dropped or renamed meanwhile")
     before = tuple(each for each in clones.find(conn, target) if each.name == name)
