@@ -7,10 +7,11 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import gates
 import pytest
 from facts import facts
 from halting import halted
@@ -25,7 +26,11 @@ from pgtasks.server.embedded import account
 Inv = Callable[..., Any]
 _DISK = 80 << 20  # bytes: of two databases, and some
 _ROOM = 4 << 20  # that are left when it is full
-LARGE = "CREATE TABLE large AS SELECT g AS n, md5(g::text) AS x FROM generate_series(1, 80000) g"
+LARGE = (
+    f"CREATE FUNCTION gate(int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN {gates.WAIT}"
+    " RETURN true; END $$; CREATE TABLE large (n int CHECK (gate(n)), x text);"
+    "INSERT INTO large SELECT g, md5(g::text) FROM generate_series(1, 80000) g"
+)
 INDEX = "CREATE INDEX ON large (x)"
 
 
@@ -86,8 +91,10 @@ def test_a_full_disk_of_the_server_leaves_the_old_one(
 ) -> None:
     before = facts(cluster, database)
     args = ("db.restore", "--as-superuser", "--confirm", database)
-    process = halted(start_inv, step, *args)
-    with full(disk):
+    with gates.shut(cluster) as opened, ExitStack() as is_full:
+        process = halted(start_inv, step, *args)
+        is_full.enter_context(full(disk))
+        opened()  # its rows come only now
         os.kill(process.pid, signal.SIGUSR1)
         stdout, stderr = process.communicate(timeout=PATIENCE)
         assert process.returncode == 1, (stdout, stderr)

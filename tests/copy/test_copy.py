@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import gates
 import pytest
 from consoles import Recorder
 from projects import put_stamp
@@ -16,7 +20,7 @@ from restores import CONTENT, fill, logins, rows, sides
 from schemas import EVERYTHING, load, tool
 from servers import Cluster
 from turmoil import one_moment, set_up, turmoil
-from waiting import meanwhile
+from waiting import PATIENCE, meanwhile
 
 from pgtasks.copy import Copied, CopyOptions, copy
 from pgtasks.database.undo import undo
@@ -235,9 +239,11 @@ def test_beside_a_turmoil_the_copy_is_one_moment(
 ) -> None:
     source, target = pair(cluster, cluster, fresh_database)
     set_up(cluster, source.database)
-    done = 0
+    done = trials = 0
+    latest = time.monotonic() + PATIENCE
     with turmoil(cluster, source.database, 7, 0.15):
-        for _ in range(4):
+        while trials < 4 or (not done and time.monotonic() < latest):
+            trials += 1
             with suppress(Failed):  # somebody waited to alter a table each time
                 copied(source, target)
                 done += 1
@@ -324,25 +330,34 @@ def test_a_log_names_tables_done_and_indexes_being_built(
     cluster: Cluster,
     fresh_database: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     source, target = pair(cluster, cluster, fresh_database)
     cluster.psql(
         source.database,
         "CREATE TABLE t AS SELECT i, repeat('x', 99) FROM generate_series(1, 9000) i;"
         "CREATE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS"
-        " $$ BEGIN IF $1 = 1 THEN PERFORM pg_sleep(1); END IF; RETURN $1; END $$;"
+        f" $$ BEGIN {gates.WAIT} RETURN $1; END $$;"
         "CREATE INDEX slowly ON t (slow(i)); CREATE TABLE u (i int);",
     )
+    words = re.compile(r"  copy: .* of about .* 2 of 2 tables, building slowly\n")
     monkeypatch.setattr("pgtasks.report.Progress._EVERY", 0.0)
-    with Lock(target, "db.copy") as lock:
+    with gates.shut(cluster) as opened, Lock(target, "db.copy") as lock:
+
+        class Log(io.StringIO):
+            """A log until whose line the index is not built."""
+
+            def write(self, text: str) -> int:
+                if words.search(text):
+                    opened()
+                return super().write(text)
+
+        monkeypatch.setattr(sys, "stderr", log := Log())
         copy(
             *(Origin(Reached(source), known(source)), lock, HERE, KEEP),
             console=Console(),
             agreed=lambda plan: True,
         )
-    said = capsys.readouterr().err
-    assert re.search(r"  copy: .* of about .* 2 of 2 tables, building slowly\n", said), said
+    assert words.search(log.getvalue()), log.getvalue()
 
 
 CRON = """
