@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import pytest
 import servers
-from halting import halted
+from halting import halted, unlocked
 from projects import make_project, put_stamp
 from servers import Cluster
 from waiting import PATIENCE, meanwhile, until
@@ -59,7 +59,7 @@ class TestKilled:
         listed = json.loads(inv("backup.list", "--json").stdout)
         assert len(listed["backups"]) == finished
         assert len(listed["interrupted"]) == (not finished)
-        done = inv("db.backup")
+        done = unlocked(inv, "db.backup")
         assert done.returncode == 0, done.stderr
         assert ("an interrupted backup" in done.stderr) is not (finished or whole)
         assert ("completed backup " in done.stderr) is whole
@@ -73,7 +73,7 @@ class TestKilled:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         assert len(partials(shop / "backups")) == 1
-        done = inv("db.recover")
+        done = unlocked(inv, "db.recover")
         assert done.returncode == 0, done.stderr
         assert partials(shop / "backups") == []
 

@@ -160,7 +160,7 @@ def test_a_folder_for_temporary_files_that_no_server_can_be_in(
     monkeypatch.setattr(tempfile, "tempdir", str(unfit))
     assert place._within() == temporary.SHORT
     process = start_inv("backup.drill", env={"TMPDIR": str(unfit)})
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert "passed: 2 of 2 tables identical" in stdout, stderr
     assert_nothing_is_left(process.pid)
 

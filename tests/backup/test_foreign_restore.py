@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from halting import halted
+from halting import halted, unlocked
 from projects import make_project, put_stamp
 from restores import logins, sides
 from servers import Cluster
@@ -248,7 +248,8 @@ def test_a_kill_or_an_interrupt_leaves_the_old_database(
         assert run.returncode == code
         assert shop.cluster.value("SELECT to_regclass('people')", shop.name) is None
         assert shop.untouched == (sign is signal.SIGINT)
-    done = inv("db.restore", "--backup", str(path), cwd=shop.project)
+    here = functools.partial(inv, cwd=shop.project)
+    done = unlocked(here, "db.restore", "--backup", str(path))
     assert done.returncode == 0, done.stderr
     assert "dropped" in done.stderr  # what the killed run left
     assert shop.whole

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from halting import halted
+from halting import halted, unlocked
 from restores import fill, rows, save, sides
 from servers import Cluster
+from waiting import until
 
+from backups import processes_with
 from pgtasks.backup.drill.place import LOGIN, SUPERUSER
 from pgtasks.host import tempfiles
 from pgtasks.report import boundaries
@@ -172,7 +174,9 @@ def test_a_killed_import_leaves_nothing_listed(
     listed = json.loads(inv("backup.list", "--json").stdout)
     assert listed["backups"] == []
     assert sides(cluster, database) == []
-    done = inv("backup.import", str(path))
+    # its server ends by itself, and writes into the folder that the next run removes until then
+    until(lambda: processes_with(f"pgtasks-run-{process.pid}-") == [])
+    done = unlocked(inv, "backup.import", str(path))
     assert done.returncode == 0, done.stderr
     listed = json.loads(inv("backup.list", "--json").stdout)["backups"]
     # one whose files were all written is completed by the next run

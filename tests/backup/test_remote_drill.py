@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from depots import empty
 from halting import Start, halted, unlocked
 from hosts import DatabaseHost
 from projects import make_project, put_stamp
@@ -40,6 +41,7 @@ def saved(
     yield project
     cluster15.drop(name)
     db1.cluster.drop(there)
+    empty(db1)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from depots import empty
 from halting import OLD, halted
 from hosts import DatabaseHost
 from matrix import matrix
@@ -51,6 +52,7 @@ def base(db1: DatabaseHost, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Return a project with a backup here and the same content on the host."""
     if db1.machine.lacks:
         pytest.skip(f"needs a machine of its own: {db1.machine.lacks}")
+    empty(db1)  # of what tests of other files left
     name = db1.cluster.create()
     fill_there(db1, name)
     folder = tmp_path_factory.mktemp("base") / "shop"

@@ -108,6 +108,9 @@ def test_a_source_that_subscribes_goes_on_alone(
     source, target, publisher = subscribed
     cluster.execute("INSERT INTO price VALUES (1)", publisher)
     until(lambda: cluster18.value("SELECT count(*) FROM price", source.database) == 1)
+    # its rows are there before the slot of its first rows is gone
+    states = "SELECT array_agg(srsubstate::text) FROM pg_subscription_rel"
+    until(lambda: cluster18.value(states, source.database) == ["r"])
     done = copied(source, target, KEEP)
     slots = "SELECT count(*) FROM pg_replication_slots WHERE database = %s"
     assert cluster.execute(slots, parameters=(publisher,)) == [(1,)]

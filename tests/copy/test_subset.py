@@ -222,7 +222,8 @@ def test_what_cannot_be_chosen_is_refused(
 def test_the_present_is_the_same_for_all(cluster: Cluster, shop: tuple[Target, Target]) -> None:
     cluster.execute(
         "CREATE TABLE t (id int PRIMARY KEY, at timestamptz DEFAULT clock_timestamp());"
-        "INSERT INTO t SELECT i, clock_timestamp() - '1 h'::interval + i * '10 ms'::interval"
+        # the first of them are too old soon, the last of them not for 15 minutes
+        "INSERT INTO t SELECT i, clock_timestamp() - '1 h'::interval + i * i * '0.1 ms'::interval"
         " FROM generate_series(1, 3000) i",
         shop[0].database,
     )
