@@ -83,15 +83,28 @@ def test_what_was_changed_since_is_read_again(
     with early(loaded) as reader:
         reader.arrive("public", "a")
         until(lambda: reader._readings)
-    cluster.execute(change, loaded.database)
+        cluster.execute(change, loaded.database)
     assert "public.a" not in readings(reader, loaded)
+
+
+def test_nothing_counts_where_a_session_outlives_the_load(
+    cluster: Cluster, loaded: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts by itself what it writes, and passes that on once in a second and at its end."""
+    monkeypatch.setattr("pgtasks.server.proof.early._ENDS", 0.2)
+    with closing(cluster.connect(loaded.database)) as writer, writer.cursor() as cursor:
+        with early(loaded) as reader:
+            reader.arrive("public", "a")
+            until(lambda: reader._readings)
+            cursor.execute("UPDATE a SET x = x + 1")
+        assert readings(reader, loaded) == {}
 
 
 def test_an_empty_table_is_read_again(cluster: Cluster, loaded: Target) -> None:
     with early(loaded) as reader:
         reader.arrive("public", "empty")
         until(lambda: reader._readings)
-    cluster.execute("SET track_counts = off; INSERT INTO empty VALUES (1)", loaded.database)
+        cluster.execute("SET track_counts = off; INSERT INTO empty VALUES (1)", loaded.database)
     assert "public.empty" not in readings(reader, loaded)
 
 
@@ -108,6 +121,7 @@ def test_a_locked_table_is_tried_again_and_others_do_not_wait(
             assert [str(each.proof) for _, each in reader._readings.values()] == ["public.empty"]
             load.commit()
             until(lambda: len(reader._readings) == 2)
+            load.close()  # leaving the block waits for it
 
 
 def test_a_table_that_cannot_be_read_does_not_end_it(cluster: Cluster, loaded: Target) -> None:

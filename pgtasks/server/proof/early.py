@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Mapping
 
 import psycopg2
@@ -33,10 +34,17 @@ SELECT oid, pg_relation_filenode(oid), pg_stat_get_tuples_inserted(oid),
 FROM pg_class WHERE oid = ANY (%s::oid[])
 """
 _FILE = "SELECT pg_relation_filenode(%s::oid)"
+# Whether anybody else is there. A session passes on what it has counted once in a second and at its
+# end, which is some time after the end of its program, and after which it is not listed any more.
+_OTHERS = """
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+  AND pid <> pg_backend_pid() AND usesysid IS NOT NULL)
+"""
+_ENDS = 2.0  # seconds that the sessions of a load may take to end
 
 
 class EarlyReader:
-    """A session that reads tables as `arrive` names them.
+    """A session that reads tables as `arrive` names them, in a block around the load.
 
     It never waits for a lock: the load has tables to itself when it adds keys to them. An error
     ends it without a word, because whatever it has not read is read at the end. Leaving the block
@@ -49,6 +57,8 @@ class EarlyReader:
         self._stop = threading.Event()
         self._conn: Connection | None = None
         self._readings: dict[int, tuple[int, TableReading]] = {}  # with the table's file
+        self._all_counted = False  # whether all who wrote during the load have counted
+        self._failed = False
         self._worker = Worker(self._work)
 
     def __enter__(self) -> EarlyReader:
@@ -60,6 +70,7 @@ class EarlyReader:
         self._names.put((schema, name))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._failed = kind is not None
         self._stop.set()
         while not self._worker.wait(_PATIENCE):
             if kind is not None:
@@ -69,7 +80,10 @@ class EarlyReader:
         """Return what was read of tables into which nobody else has written, by OID.
 
         An empty table is read again: where rows are not counted, it looks as if it had stayed so.
+        All are where somebody else's session has outlived the load, who may have written.
         """
+        if not self._all_counted:
+            return {}
         parameters = (list(self._readings),)
         written = connection.rows(conn, _WRITTEN, parameters, into=tuple[int, int, int, int])
         now = {oid: facts for oid, *facts in written}
@@ -108,6 +122,7 @@ class EarlyReader:
                     self._names.put(name)
                     self._stop.wait(_PATIENCE)
                 name = self._next()
+            self._all_counted = not self._failed and _is_alone(conn)
 
     def _next(self) -> Name | None:
         while not self._stop.is_set():
@@ -139,3 +154,13 @@ class EarlyReader:
         reading = reading_of(table, rows, fingerprint, apart, self._format)
         self._readings[table.oid] = file, reading
         return True
+
+
+def _is_alone(conn: Connection) -> bool:
+    """Wait until all other sessions of the database have ended, returning False if some stay."""
+    latest = time.monotonic() + _ENDS
+    while connection.value(conn, _OTHERS, into=bool):
+        if time.monotonic() > latest:
+            return False
+        time.sleep(_PATIENCE)
+    return True
