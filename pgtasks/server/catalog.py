@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from psycopg2.errors import InvalidRegularExpression
+
+from pgtasks.errors import Failed, Refused
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 from pgtasks.server.quoting import qualified, quoted
@@ -234,7 +238,24 @@ def matching(conn: Connection, patterns: Iterable[str], *, kinds: str) -> dict[s
     everywhere = all(schema for schema, _ in regexes.values())
     path = connection.PATH if everywhere else connection.own_path(conn)
     with connection.searching(conn, path):
-        return {pattern: _matching(conn, *regex, kinds) for pattern, regex in regexes.items()}
+        return {pattern: _named(conn, pattern, regex, kinds) for pattern, regex in regexes.items()}
+
+
+def _named(conn: Connection, pattern: str, regex: tuple[str, str], kinds: str) -> list[int]:
+    with named(pattern.removeprefix("*.")):
+        return _matching(conn, *regex, kinds)
+
+
+@contextmanager
+def named(pattern: str) -> Iterator[None]:
+    """Name one of psql's patterns in the server's error about it, raising Refused."""
+    try:
+        yield
+    except Failed as exc:
+        if not isinstance(exc.__context__, InvalidRegularExpression):
+            raise
+        way = "a name that has such characters belongs in double quotes"
+        raise Refused(f"{pattern!r}: {exc.message}: {way}") from None
 
 
 def _matching(conn: Connection, schema: str, name: str, kinds: str) -> list[int]:

@@ -180,6 +180,10 @@ def test_a_name_that_means_no_table_or_several(cluster: Cluster, shop: str) -> N
         with pytest.raises(Refused, match=r"did you mean .*country"):
             table(conn, "countri")
         assert table(conn, '"Old ""s"" shop".customer').head.schema == 'Old "s" shop'
+        with pytest.raises(Refused, match=r"^'x\[y': .*: a name that .* belongs in double quotes$"):
+            table(conn, "x[y")
+        with pytest.raises(Refused, match=r"^no table or view is named '\"x\[y\"'"):
+            table(conn, '"x[y"')
 
 
 def test_where_the_bytes_are(cluster: Cluster, shop: str) -> None:

@@ -138,7 +138,8 @@ def chosen(conn: Connection, archive: Sequence[Entry], patterns: Iterable[str]) 
 def _matching(conn: Connection, tables: Sequence[Entry], pattern: str) -> list[Entry]:
     schema, name = catalog.pattern_regexes(pattern)
     columns = ([e.number for e in tables], [e.namespace for e in tables], [e.tag for e in tables])
-    numbers = set(connection.rows(conn, _MATCH, (*columns, schema, schema, name), into=int))
+    with catalog.named(pattern):
+        numbers = set(connection.rows(conn, _MATCH, (*columns, schema, schema, name), into=int))
     return [entry for entry in tables if entry.number in numbers]
 
 
