@@ -9,12 +9,14 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from consoles import Recorder
 from schemas import contents, dump, tool
 from servers import Cluster
+from waiting import until
 
 from pgtasks.backup import create
 from pgtasks.backup.dump.job import DumpOptions
@@ -26,11 +28,12 @@ from pgtasks.backup.store.backup import Backup
 from pgtasks.backup.store.contents import Contents
 from pgtasks.backup.store.filestream import Admit, Tell
 from pgtasks.backup.store.local import LocalStore
-from pgtasks.server import proof
+from pgtasks.server import connection, proof
 from pgtasks.server.proof.toc import Entry
 from pgtasks.server.reach import Reached
 from pgtasks.settings.target import Target
 
+MEDDLER = "meddler"  # the application_name of what interferes with a backup
 SHOP = """
 CREATE TABLE customers (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL);
 CREATE TABLE orders (id serial PRIMARY KEY, customer int REFERENCES customers, total numeric);
@@ -68,9 +71,28 @@ def make(target: Target | Reached, folder: Path, **options: Any) -> Backup:
     return said(target, folder, **options)[0]
 
 
+@dataclass(frozen=True)
+class Patient(Recorder):
+    """Let who waited for an attempt to end be done before the next one: it would disturb that too.
+
+    They are the sessions of `interfering_tools`.
+    """
+
+    target: Target = field(kw_only=True)
+
+    def say(self, line: str = "") -> None:
+        """Keep a line, and wait."""
+        super().say(line)
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND application_name = %s"
+        with connection.session(self.target.at(self.target.maintenance)) as conn:
+            named = (self.target.database, MEDDLER)
+            until(lambda: connection.value(conn, query, named, into=int) == 0)
+
+
 def said(target: Target | Reached, folder: Path, **options: Any) -> tuple[Backup, list[str]]:
     """Make a backup and return it with what was said on the way."""
-    console = Recorder()
+    is_disturbed = isinstance(target, Target) and target.tools
+    console = Patient(target=target) if is_disturbed else Recorder()
     made = create.create(
         target if isinstance(target, Reached) else Reached(target),
         store=LocalStore(folder),
@@ -124,6 +146,7 @@ def interfering_tools(folder: Path, cluster: Cluster, before: str = "", locked: 
         runs = 1 + (int(open(count).read()) if os.path.exists(count) else 0)
         open(count, "w").write(str(runs))
         env = {{k: v for k, v in os.environ.items() if k != "PGOPTIONS"}}
+        env["PGAPPNAME"] = {MEDDLER!r}
         def psql(text):
             argv = [{str(cluster.bin / "psql")!r}, "-Xqc", text.format(runs)]
             return subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL)
