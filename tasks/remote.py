@@ -46,12 +46,14 @@ def shell(c, env=None, confirm=None):
     """Open a login shell on the host."""
     with run(c, env=env, dry=False, journaled=True) as r:
         from pgtasks.host.ssh import terminal
+        from pgtasks.report.interruption import telling
 
         r.guarded_host(confirm=confirm)
         if r.dry:
             r.say(f"would open a shell on {r.target.ssh}")
         else:
-            terminal.open_shell(r.target)
+            with telling(lambda: "what was done in the shell stays"):
+                terminal.open_shell(r.target)
 
 
 @task(help={"write": "allow writes to a protected database, after its name is given or typed"})
@@ -61,6 +63,7 @@ def psql(c, env=None, write=False, confirm=None):
         import sys
 
         from pgtasks.cli import edge
+        from pgtasks.report.interruption import telling
         from pgtasks.server.psql import shell
         from pgtasks.settings import ssh
 
@@ -70,7 +73,9 @@ def psql(c, env=None, write=False, confirm=None):
         if r.dry:
             r.say(f"would open psql on {r.target.ssh}")
         else:
-            shell.open_there(r.reached(), read_only=read_only)
+            reached = r.reached()
+            with telling(lambda: "what psql had committed stays"):
+                shell.open_there(reached, read_only=read_only)
 
 
 @task(name="run", help={"command": "the command, quoted as one argument"})

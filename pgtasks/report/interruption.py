@@ -38,6 +38,15 @@ def telling_files(
         yield
 
 
+@contextmanager
+def unanswered() -> Iterator[None]:
+    """Leave it to a block around to say what was done before a question that a signal ended."""
+    try:
+        yield
+    except Interrupted:  # the console says that nothing was done
+        raise KeyboardInterrupt from None
+
+
 def _seen(files: Iterable[Path]) -> dict[Path, tuple[int, int, int]]:
     found = {}
     for path in files:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from conftest import Inv
 from hosts import DatabaseHost, Host, keygen
 from network import USER
 from projects import make_project
-from terminal import answer, resize
+from terminal import answer, interrupt, resize
 from waiting import PATIENCE
 
 INV = Path(sys.executable).parent / "inv"
@@ -473,6 +474,20 @@ class TestTrust:
         assert again.stdout.count("was known already") == 2
         assert site.run("remote.check", env="prod").returncode == 0
 
+    def test_a_signal_ends_it(self, site: Site, db2: DatabaseHost, known: Path) -> None:
+        site.environment(db2, "prod", known_hosts=str(known))
+        argv = [INV, "remote.trust", "--env", "prod"]
+        ask = r"trust it\? \[y/N\] "
+        for typed, said in (
+            ([(ask, interrupt)], "no file was written"),
+            ([(ask, "y\n"), (ask, interrupt)], f"{known} is written"),
+        ):
+            done = answer(argv, typed, cwd=site.root, columns=400)
+            assert done.code == 130, done.screen
+            assert done.screen.splitlines()[-1].endswith(f"error: interrupted: {said}")
+        assert db2.jump is not None
+        assert [line.split()[2] for line in known.read_text().splitlines()] == [public(db2.jump)]
+
     def test_a_person_says_no(self, site: Site, db1: DatabaseHost, known: Path) -> None:
         site.environment(db1, known_hosts=str(known))
         argv = [INV, "remote.trust", "--env", "shop"]
@@ -738,6 +753,32 @@ class TestShell:
         assert done.code == 4, done.screen
         # the shell's prompt may stand before it
         assert f"error: deploy@{own.address}: the line " in done.screen.splitlines()[-1]
+        own.quiet()
+
+    @pytest.mark.parametrize(
+        ("task", "prompt", "sign", "words"),
+        [
+            ("remote.shell", r"\$ ", signal.SIGTERM, "what was done in the shell stays"),
+            ("remote.shell", r"\$ ", signal.SIGHUP, "what was done in the shell stays"),
+            ("remote.psql", "postgres=[#>] ", signal.SIGTERM, "what psql had committed stays"),
+        ],
+    )
+    def test_a_signal_ends_it(
+        self,
+        site: Site,
+        own: DatabaseHost,
+        task: str,
+        prompt: str,
+        sign: signal.Signals,
+        words: str,
+    ) -> None:
+        site.environment(own)
+        done = answer(
+            [INV, task, "--env", "shop"], [(prompt, partial(interrupt, sign=sign))], cwd=site.root
+        )
+        assert done.code == 130, done.screen
+        # the prompt may stand before it
+        assert done.screen.splitlines()[-1].endswith(f"error: interrupted: {words}")
         own.quiet()
 
     def test_without_a_terminal(self, site: Site, db1: DatabaseHost) -> None:

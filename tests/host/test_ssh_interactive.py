@@ -232,5 +232,7 @@ def test_a_terminal_that_closes_ends_the_run(tmp_path: Path, db1: DatabaseHost, 
         os.close(pty.master)
         assert process.wait(PATIENCE) == 130
         said.seek(0)
-        assert said.read().splitlines()[1:] == ["error: interrupted"]
+        assert said.read().splitlines()[1:] == [
+            "error: interrupted: what was done in the shell stays"
+        ]
     db1.quiet()

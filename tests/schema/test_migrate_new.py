@@ -14,7 +14,7 @@ import pytest
 from restores import newest
 from servers import Cluster
 from shops import Shop, two_revisions
-from terminal import answer
+from terminal import answer, interrupt
 
 from pgtasks.errors import BadConfiguration
 from pgtasks.settings.target import Target
@@ -84,6 +84,16 @@ def test_a_terminal_is_guided_from_the_file_to_the_database(shop: Shop) -> None:
     ended = answer(argv, answers, cwd=shop.root, env=env, columns=200)
     assert ended.code == 0, ended.screen
     assert shop.status().word == "behind"
+
+
+@pytest.mark.parametrize("question", ["edit it", "apply it to"])
+def test_a_signal_at_a_question_says_that_the_file_is_written(shop: Shop, question: str) -> None:
+    argv = [INV, "migrate.new", "-m", "later", "--empty"]
+    answers = [(r"edit it\? \[y/N\] ", "n\n")] * (question != "edit it")
+    ended = answer(argv, [*answers, (question, interrupt)], cwd=shop.root, columns=200)
+    (written,) = (path for path in shop.folder.rglob("*later.py"))
+    said = f"error: interrupted: {written.relative_to(shop.root)} is written"
+    assert (ended.code, ended.screen.splitlines()[-1]) == (130, said)
 
 
 # applications

@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import select
+import signal
 import struct
 import termios
 from collections.abc import Callable, Mapping, Sequence
@@ -77,6 +78,11 @@ def answer(
 def resize(terminal: int, *, rows: int, columns: int) -> None:
     """Give a terminal another size."""
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def interrupt(terminal: int, *, sign: signal.Signals = signal.SIGTERM) -> None:
+    """Send a signal to what runs on a terminal."""
+    os.killpg(os.tcgetpgrp(terminal), sign)
 
 
 def _type(terminal: int, data: bytes) -> None:

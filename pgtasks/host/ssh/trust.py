@@ -14,7 +14,7 @@ from pgtasks.host.ssh.config import Settings, below_home, trusted_file
 from pgtasks.host.ssh.hostkeys import HostKeyError, UnknownHostKey
 from pgtasks.host.ssh.route import Route
 from pgtasks.report import CONSOLE, is_yes
-from pgtasks.report.interruption import telling_files
+from pgtasks.report.interruption import telling_files, unanswered
 from pgtasks.settings.ssh import Login
 from pgtasks.settings.target import Target
 
@@ -172,7 +172,8 @@ def _bare(fingerprint: str) -> str:
 def _asked(key: PresentedKey, hosts: Sequence[Settings]) -> None:
     CONSOLE.say(f"{key}")
     CONSOLE.say("compare it with what the host's administrator says (there: ssh-keygen -l -f KEY)")
-    answer = CONSOLE.ask("trust it? [y/N] ")
+    with unanswered():
+        answer = CONSOLE.ask("trust it? [y/N] ")
     if not is_yes(answer) and _bare(answer) != _bare(key.fingerprint):
         raise Refused(f"the key of {key.name} is not trusted, nothing was written")
 

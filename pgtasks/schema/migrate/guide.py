@@ -11,6 +11,7 @@ from pgtasks.errors import PgtasksError, Refused
 from pgtasks.host.base import Command
 from pgtasks.host.local import HERE
 from pgtasks.report import Console
+from pgtasks.report.interruption import telling, unanswered
 from pgtasks.schema.migrate import offline
 from pgtasks.schema.migrate.envpy import EnvPy
 from pgtasks.schema.migrate.files import Written
@@ -31,6 +32,13 @@ def guide(
     The file stays, whatever the answers are. `place` reaches the database, which an empty file does
     not need.
     """
+    with telling(lambda: f"{written.revision.file} is written"), unanswered():
+        return _guided(written, scripts, place, console)
+
+
+def _guided(
+    written: Written, scripts: Scripts, place: Callable[[], Place], console: Console
+) -> bool:
     path = scripts.root / written.revision.file
     for line in written.lines():
         console.say(line)
