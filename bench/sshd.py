@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pgtasks.errors import Failed
 from pgtasks.host import orphans
+from pgtasks.server.embedded.port import free_port
 
 _PATIENCE = 20.0  # seconds until an sshd that does not listen is a failure
 _HOST = "127.0.0.1"
@@ -81,7 +82,7 @@ def running(room: Path) -> Iterator[Sshd]:
         subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where it locks itself in
-    found = Sshd(room, _free_port())
+    found = Sshd(room, free_port())
     values = {"host": _HOST, "port": found.port, "room": room, "user": getpass.getuser()}
     (room / "sshd_config").write_text(_CONFIG.format(**values))
     (room / "client").write_text(_CLIENT.format(**values))
@@ -103,11 +104,6 @@ def running(room: Path) -> Iterator[Sshd]:
         process.terminate()
         process.wait(_PATIENCE)
         orphans.forget(process.pid)
-
-
-def _free_port() -> int:
-    with socket.create_server((_HOST, 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def _wait(process: subprocess.Popen[bytes], sshd: Sshd, log: Path) -> None:

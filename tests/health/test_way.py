@@ -12,7 +12,9 @@ import pytest
 from conftest import PASSWORD, Inv
 from projects import make_project, put_stamp
 from psycopg2 import sql
-from servers import Cluster, free_port
+from servers import Cluster
+
+from pgtasks.server.embedded.port import free_port
 
 Fresh = Callable[..., str]
 

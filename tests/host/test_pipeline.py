@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from commands import open_files, sh
-from servers import Cluster, free_port, running, system_bins, threads, wheel_bin
+from servers import Cluster, running, system_bins, threads, wheel_bin
 from waiting import PATIENCE, until
 
 from pgtasks.errors import Failed, Unreachable
@@ -20,6 +20,7 @@ from pgtasks.host import orphans
 from pgtasks.host.base import Command
 from pgtasks.host.local import LocalHost, LocalProcess
 from pgtasks.host.pipeline import Pipeline, run
+from pgtasks.server.embedded.port import free_port
 
 HOST = LocalHost()
 

@@ -10,11 +10,12 @@ import psycopg2
 import pytest
 from conftest import PASSWORD
 from psycopg2 import sql
-from servers import Cluster, free_port
+from servers import Cluster
 
 from pgtasks.errors import Failed, Unreachable, VersionMismatch
 from pgtasks.report import account
 from pgtasks.server import connection, session
+from pgtasks.server.embedded.port import free_port
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.target import Target
 

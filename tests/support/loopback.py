@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import servers
 from machines import PATH, Process
 from sites import Site
 from waiting import PATIENCE, until
 
 from pgtasks.host import orphans
+from pgtasks.server.embedded.port import free_port
 
 _MARK = "PGTASKS_TEST_HOST"
 # where a path begins in a command line or a script; a word's own slashes (s/a/b/) begin none
@@ -150,7 +150,7 @@ class Loopback:
         """Return the lines of sshd_config that differ: sessions carry a mark, to be found by."""
         return {
             "ListenAddress": self.address,
-            "Port": str(servers.free_port()),
+            "Port": str(free_port()),
             "SetEnv": f"{_MARK}={self.ssh} TMPDIR={self.temporary}",
             "StrictModes": "no",  # the folder lies in /tmp, where all may write
             "PermitRootLogin": "prohibit-password",

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 from paths import TEMPORARY
-from servers import Cluster, free_port
+from servers import Cluster
 from waiting import PATIENCE
+
+from pgtasks.server.embedded.port import free_port
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 

@@ -186,13 +186,6 @@ def identity() -> dict[str, Any]:
     return account.unprivileged().identity() if os.geteuid() == 0 else {}
 
 
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @contextmanager
 def deaf_port() -> Iterator[int]:
     """Yield a port of 127.0.0.1 on which nobody listens, nor can begin to."""

@@ -21,13 +21,13 @@ from invoke.parser import Parser, ParserContext
 from invoke.program import Program
 from paths import ROOT
 from plugins import WITHOUT
-from servers import free_port
 
 import pgtasks
 from docs import generate
 from pgtasks import errors, service
 from pgtasks.server import embedded
 from pgtasks.server.embedded import datadir
+from pgtasks.server.embedded.port import free_port
 from pgtasks.settings import fields
 from pgtasks.settings.blocks import Backup, Pool, Settings
 from pgtasks.settings.project import FOLDERS, PROJECT

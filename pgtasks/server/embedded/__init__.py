@@ -16,6 +16,7 @@ memory       the folder of the server that tests use
 views        the output of tasks about servers
 visitors     who has sessions on a server
 temporary    a throw-away server, for the length of a block
+port         a TCP port for it
 """
 
 from __future__ import annotations

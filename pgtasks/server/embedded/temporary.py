@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from pgtasks.errors import Failed
 from pgtasks.host import orphans, tempfiles
 from pgtasks.server.embedded import account, datadir, programs
 from pgtasks.server.embedded.account import Account
+from pgtasks.server.embedded.port import free_port
 from pgtasks.server.embedded.programs import Binaries
 from pgtasks.settings.secret import Secret
 from pgtasks.settings.target import Target
@@ -181,7 +181,7 @@ def _start(
     tcp: bool,
     superuser: str,
 ) -> TemporaryServer:
-    tcp_port = _free_port() if tcp or password else 0
+    tcp_port = free_port() if tcp or password else 0
     options = {
         "listen_addresses": "127.0.0.1" if tcp_port else "",
         "port": str(tcp_port or _PORT),
@@ -215,12 +215,6 @@ def _start(
 
 def _options(options: Mapping[str, str]) -> list[str]:
     return [f"--{name}={value}" for name, value in options.items()]
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _wait(server: TemporaryServer) -> None:
