@@ -97,9 +97,11 @@ def _output(process: subprocess.Popen[bytes], seconds: float) -> tuple[str, str]
         for stream in streams:
             selector.register(stream, selectors.EVENT_READ)
         while selector.get_map() and max(map(len, output.values())) < _MOST:
-            ready = selector.select(_LOOK)
-            # a daemon that it started, such as an agent, may keep the pipes open
-            if not ready and process.poll() is not None:
+            # a daemon that it started, such as an agent, may keep the pipes open; what the program
+            # printed at its end is read all the same
+            ended = process.poll() is not None
+            ready = selector.select(0 if ended else _LOOK)
+            if not ready and ended:
                 break
             if time.monotonic() > deadline:
                 raise TimeoutError

@@ -98,7 +98,13 @@ class Session(psycopg2.extensions.connection):
     pid = 0
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+        try:
+            super().__init__(*args, **options)
+        except BaseException:
+            # libpq leaves a session open that was not admitted: the server would wait for a
+            # password, and DROP DATABASE for that, until authentication_timeout
+            self.close()
+            raise
         self.cursor_factory = Cursor
         # of threads: a statement that waits for another thread is not watched yet
         self._turn = RLock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import selectors
 import signal
 import stat
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import PASSWORD
@@ -160,6 +162,36 @@ def test_an_agent_that_keeps_the_pipe_open_does_not_hang_the_run(
     command = program(tmp_path, text)
     assert password.unlocked(target(password_command=command)).password == Secret("s3cret")
     assert _runs(int(agents.read_text()))
+
+
+def test_a_program_that_ends_between_two_looks_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look finds nothing; then the program prints, and has ended before it is asked for."""
+    started: list[subprocess.Popen[bytes]] = []
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    class Started(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            started.append(self)
+
+    class Late(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+        looks = 0
+
+        def select(self, timeout: float | None = None) -> Any:
+            self.looks += 1
+            if self.looks > 1:
+                return super().select(timeout)
+            fifo.write_text("go on")
+            os.waitid(os.P_PID, started[0].pid, os.WEXITED | os.WNOWAIT)
+            return []
+
+    monkeypatch.setattr("pgtasks.host.password.subprocess.Popen", Started)
+    monkeypatch.setattr("pgtasks.host.password.selectors.DefaultSelector", Late)
+    command = program(tmp_path, f"read x < {fifo}; echo s3cret")
+    assert password.unlocked(target(password_command=command)).password == Secret("s3cret")
 
 
 # --- passfiles ---

@@ -10,9 +10,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
 
+import psycopg2
 import pytest
 from servers import Cluster
 from waiting import PATIENCE, until
+
+from pgtasks.host.worker import Worker
+from pgtasks.server.opening import opened
 
 CODE = """
 import sys
@@ -58,6 +62,28 @@ def ended(process: subprocess.Popen[str]) -> str:
     said, _ = process.communicate("", timeout=PATIENCE)
     assert process.returncode == 0
     return said
+
+
+def test_a_session_that_is_not_admitted_is_closed_at_once(silent: socket.socket) -> None:
+    """The server waits for a password otherwise, and whoever drops a database for the server."""
+    answered: list[socket.socket] = []
+
+    def ask_for_a_password() -> None:
+        client = silent.accept()[0]
+        client.settimeout(PATIENCE)
+        assert client.recv(1000)
+        client.sendall(b"R\0\0\0\x08\0\0\0\x03")
+        answered.append(client)
+
+    server = Worker(ask_for_a_password)
+    server.start()
+    dsn = f"host=127.0.0.1 port={silent.getsockname()[1]} sslmode=disable gssencmode=disable"
+    with pytest.raises(psycopg2.OperationalError, match="no password supplied") as failure:
+        opened(dsn)
+    assert server.wait(PATIENCE)
+    with answered[0] as client:
+        assert client.recv(1) == b""
+    assert failure.value.__traceback__  # has the frames, and what these hold
 
 
 def test_two_signals_end_two_attempts(silent: socket.socket) -> None:
