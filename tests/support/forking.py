@@ -77,6 +77,7 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     if os.isatty(1):
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    os.umask(request["umask"])
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])

@@ -71,6 +71,7 @@ class Forked(subprocess.Popen[Any]):
             "cwd": str(cwd or Path.cwd()),
             "env": {**(os.environ if env is None else env)},
             "session": new_session or self._terminal,
+            "umask": asking.umask(),
             "terminal": self._terminal,
         }
         ours = (pipes[0], pipes[3], pipes[5])
