@@ -179,20 +179,20 @@ def test_what_would_be_written_is_shown_first(fast: Path) -> None:
 def test_a_reader_that_leaves_is_no_traceback(fast: Path) -> None:
     before = contents(fast)
     for flags, code in (((), 1), (("--write",), 0)):
-        started = subprocess.Popen(
+        reader, writer = os.pipe()
+        os.close(reader)  # nobody reads from the first line on
+        done = subprocess.run(
             [*INIT, *flags],
             cwd=fast,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=writer,
             stderr=subprocess.PIPE,
             text=True,
+            timeout=PATIENCE,
         )
-        assert started.stdout
-        assert started.stderr
-        started.stdout.close()  # nobody reads from the first line on
-        said = started.stderr.read()
-        started.stderr.close()
-        assert started.wait(PATIENCE) == code
+        os.close(writer)
+        said = done.stderr
+        assert done.returncode == code
         if code:
             assert said == "error: nothing was written: the plan was not read to its end\n"
             assert contents(fast) == before

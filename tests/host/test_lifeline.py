@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +183,8 @@ def test_a_killed_lifeline_is_the_end_of_the_run(
     lifelines = [each for each in db1.processes() if "printf %b" in each.command]
     for each in lifelines:
         if each.pid == pid or victim == "both":
-            os.kill(each.outside, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # what it had started for a moment
+                os.kill(each.outside, signal.SIGKILL)
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 4, said
     assert "the line was lost" in said
@@ -219,7 +220,7 @@ def test_what_another_account_lays_in_the_way_is_passed_by(
 ) -> None:
     mallory(_TRAPS[trap])
     laid = [name for name in left(db1) if "aaaaaaaaaa" in name]  # the run sweeps what is ours
-    host = SshHost(Link(Login(**db1.place(channel_timeout=5))))
+    host = SshHost(Link(Login(**db1.place(channel_timeout=int(PATIENCE)))))
     assert host.capture(Command(("echo", "works"))) == "works\n"
     host.close()
     db1.quiet()  # no shell stays there either

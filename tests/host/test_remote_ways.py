@@ -15,6 +15,7 @@ from network import Network
 from projects import make_project
 from psycopg2 import sql
 from servers import Cluster, system_bins
+from waiting import until
 
 import pgtasks
 
@@ -217,6 +218,7 @@ def vault(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Databas
     host.cluster.execute(role.format(sql.Identifier(ROLE), sql.Literal(PASSWORD)))
     host.cluster.execute("ALTER SYSTEM SET ssl = on")
     host.cluster.execute("SELECT pg_reload_conf()")
+    until(lambda: host.cluster.value("SHOW ssl") == "on", lambda: "no TLS")
     (host.machine.folder / "root.crt").write_bytes((folder / "server.crt").read_bytes())
     host.cluster.create("guarded", owner=ROLE)
     return host

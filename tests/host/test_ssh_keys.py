@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import socket as socketlib
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -70,6 +71,11 @@ class Agent:
         subprocess.run(argv, env=environment, check=True, capture_output=True)
 
 
+def _answers(path: Path) -> bool:
+    with socketlib.socket(socketlib.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[Agent]:
     """Return an agent that no variable leads to yet."""
@@ -78,7 +84,7 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
         ["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        until(socket.exists, lambda: "the agent does not start")
+        until(lambda: _answers(socket), lambda: "the agent does not start")
         yield Agent(socket)
     finally:
         process.send_signal(signal.SIGTERM)

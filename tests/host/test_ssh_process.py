@@ -250,17 +250,23 @@ def test_a_login_shell_that_never_stops_talking(
         with pytest.raises(Unreachable, match=_ONE_LINE) as failure:
             Link(login(db1, user=user, channel_timeout=3))
     else:
-        there = SshHost(Link(login(db1, user=user, channel_timeout=3)))
+        there = SshHost(Link(login(db1, user=user)))
+        there.link.login = login(db1, user=user, channel_timeout=3)
         profile.write_text(f"{_TALK[talk]}\n")
         with pytest.raises(Unreachable, match=_ONE_LINE) as failure:
             run(there, [sh("echo never")])
         there.close()
     assert len(failure.value.message) < 1000
-    for each in db1.processes():
-        if "sleep 4716" in each.command:
+    until(lambda: _ended(db1, "sleep 4716"), lambda: f"{db1.processes()}")
+
+
+def _ended(place: DatabaseHost, silent: str) -> bool:
+    """End what outlives the line, since it says nothing; return whether all there is over."""
+    for each in place.processes():
+        if silent in each.command:
             with suppress(ProcessLookupError):  # it ended meanwhile
                 os.kill(each.outside, signal.SIGKILL)
-    db1.quiet()
+    return not place.processes()
 
 
 def test_a_shell_that_ends_before_it_reads_is_quoted(
@@ -321,7 +327,7 @@ def test_a_command_that_is_about_to_begin_is_ended_too(there: SshHost, db1: Data
         process = there.start(sh("exec sleep 4714"), stdin=None, stdout=None)
         process.end(signal.SIGTERM)
         assert process.wait(PATIENCE) in (254, -signal.SIGTERM)
-    assert not running(db1, "4714")
+    until(lambda: not running(db1, "4714"), lambda: f"{db1.processes()}")
 
 
 def test_a_stage_gets_the_signal_that_ends_it_in_order(there: SshHost) -> None:
@@ -340,7 +346,7 @@ def test_a_stage_that_does_not_listen_is_killed(
     script = sh('trap "" TERM; echo ready >&2; while :; do sleep 0.01; done')
     with Pipeline(there, [script], on_line=seen.append) as pipeline:
         until(lambda: seen, lambda: "it never was ready")
-    assert pipeline.codes == [-signal.SIGKILL]
+    until(lambda: pipeline.codes == [-signal.SIGKILL], lambda: f"{pipeline.codes}")
     until(lambda: not running(db1, "trap"), lambda: "it still runs")
 
 

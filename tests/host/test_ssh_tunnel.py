@@ -19,11 +19,12 @@ from hosts import DatabaseHost
 from machines import Machine
 from network import Network
 from remains import clear, left
-from waiting import until
+from waiting import PATIENCE, until
 
 from pgtasks.errors import PgtasksError, Unreachable
 from pgtasks.host import child, tools
 from pgtasks.host.base import Command
+from pgtasks.host.worker import Worker
 from pgtasks.server import connection, reach
 from pgtasks.server.reach import Reached
 from pgtasks.settings.secret import Secret
@@ -141,11 +142,20 @@ def test_much_data_goes_through_both_ways(reached: Reach, tmp_path: Path) -> Non
     assert subprocess.run(["cmp", tmp_path / "in", tmp_path / "out"]).returncode == 0
 
 
-def test_a_statement_is_cancelled_through_it(reached: Reach) -> None:
+def test_a_statement_is_cancelled_through_it(db1: DatabaseHost, reached: Reach) -> None:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid = %s"
+
     with reached().session() as conn:
-        threading.Timer(0.3, conn.cancel).start()
+
+        def cancel() -> None:
+            until(lambda: db1.cluster.value(query, parameters=(conn.info.backend_pid,)))
+            conn.cancel()
+
+        cancelling = Worker(cancel)
+        cancelling.start()
         with pytest.raises(PgtasksError, match="canceling statement due to user request"):
             connection.execute(conn, "SELECT pg_sleep(600)")
+        assert cancelling.wait(PATIENCE)
 
 
 def test_a_server_that_is_not_there_says_so(reached: Reach) -> None:

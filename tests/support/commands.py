@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 from pathlib import Path
 
@@ -14,6 +15,7 @@ def sh(script: str, *args: object, stop: signal.Signals = signal.SIGTERM) -> Com
 
 
 def open_files() -> list[str]:
+    gc.collect()  # or it closes those of earlier tests between two looks
     links = []
     for path in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # the one that lists this folder
