@@ -46,6 +46,11 @@ _NO_EVENT_TRIGGERS = " -c event_triggers=off"
 # not would fail with that option. This is known after the first session, which is in the
 # maintenance database.
 _switches_off: dict[tuple[str, int, str], bool] = {}
+# A database or role may have a timeout that ends our session before we can SET it. Servers below 17
+# refuse a session that names it, so this is known after the first one.
+_TRANSACTIONS_TIME_OUT = 170000
+_NO_TRANSACTION_TIMEOUT = " -c transaction_timeout=0"
+_time_out: set[tuple[str, int]] = set()
 
 
 def conninfo(
@@ -70,7 +75,8 @@ def conninfo(
         "user": target.user,
         "client_encoding": "UTF8",
         "application_name": account.application_name(purpose),
-        "options": " ".join(filter(None, (target.parameters.get("options"), options))),
+        "options": " ".join(filter(None, (target.parameters.get("options"), options)))
+        + _without_timeout(target),
     }
     if (
         known.end
@@ -93,15 +99,20 @@ def connect(
 
     `own_path` keeps the role's own search_path, and other settings that a user's files may need.
     """
+    known = _server(target) in _time_out
     connection = _opened(target, read_only=read_only, purpose=purpose, own_path=own_path)
     connection.target, connection.tunnelled = target, target.end is not None
+    if connection.server_version >= _TRANSACTIONS_TIME_OUT:
+        _time_out.add(_server(target))
     connection.autocommit = True
     try:
         if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
             connection.keep_odd_bytes()
         path, reads_only, connection.pid, may_switch = _begun(connection, own_path=own_path)
-    except BaseException:
+    except BaseException as exc:
         connection.close()
+        if type(exc) is Unreachable and not known and _server(target) in _time_out:
+            return connect(target, read_only=read_only, purpose=purpose, own_path=own_path)
         raise
     if reads_only != ("on" if read_only else "off") or not (own_path or path == PATH):
         connection.close()
@@ -119,6 +130,8 @@ def _opened(target: Target, *, read_only: bool, purpose: str, own_path: bool) ->
     except psycopg2.Error as exc:
         if "unsupported startup parameter" in str(exc):
             raise Refused(f"{target}: {_POOLED}") from None
+        if _learned(target, str(exc)):
+            return _opened(target, read_only=read_only, purpose=purpose, own_path=own_path)
         if "CONTEXT:" in str(exc) and not own_path:  # a function ran at the login
             parameters["options"] += _NO_EVENT_TRIGGERS
             with suppress(psycopg2.Error):
@@ -133,6 +146,27 @@ def _begun(connection: Connection, *, own_path: bool) -> tuple[Any, ...]:
     except Failed:  # the statement of a lost client then runs to its end, and is rolled back
         statement = sessions.begin(version, own_path=own_path, look_for_client=False)
         return rows(connection, statement, limit=ANSWER)[0]
+
+
+def _learned(target: Target, words: str) -> bool:
+    """Return whether the error of a login says that a session must, or must not, name a timeout."""
+    server = _server(target)
+    if server in _time_out and 'parameter "transaction_timeout"' in words:
+        _time_out.remove(server)  # another one is there now
+        return True
+    if server not in _time_out and "transaction timeout" in words:
+        _time_out.add(server)
+        return True
+    return False
+
+
+def _without_timeout(target: Target) -> str:
+    return _NO_TRANSACTION_TIMEOUT if _server(target) in _time_out else ""
+
+
+def _server(target: Target) -> tuple[str, int]:
+    place = target.here()
+    return place.host, place.port
 
 
 def _address(target: Target) -> tuple[str, int, str]:
@@ -152,7 +186,7 @@ def of_programs(target: Target) -> str:
     fire if the role may switch them off.
     """
     off = _NO_EVENT_TRIGGERS if switches_event_triggers_off(target) else ""
-    return f" {sessions.joined(sessions.OF_PROGRAMS)}{off}"
+    return f" {sessions.joined(sessions.OF_PROGRAMS)}{off}{_without_timeout(target)}"
 
 
 @contextmanager

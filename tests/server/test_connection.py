@@ -45,6 +45,33 @@ def test_nothing_of_the_process_or_the_role_gets_in(
         any_cluster.execute("DROP ROLE hedged")
 
 
+def test_no_timeout_of_transactions_ends_a_session(any_cluster: Cluster) -> None:
+    any_cluster.execute("CREATE ROLE hasty LOGIN")
+    try:
+        target = replace(any_cluster.target(), user="hasty")
+        if any_cluster.major >= 17:
+            any_cluster.execute("ALTER ROLE hasty SET transaction_timeout = 1")
+        for _ in range(9):  # a millisecond is enough for some logins
+            with connection.session(target) as conn:
+                connection.value(conn, "SELECT pg_sleep(0.01)")
+        named = "transaction_timeout=0"
+        assert (named in connection.conninfo(target)["options"]) == (any_cluster.major >= 17)
+        assert (named in connection.of_programs(target)) == (any_cluster.major >= 17)
+    finally:
+        any_cluster.execute("DROP ROLE hasty")
+
+
+def test_a_server_that_was_another_one_before(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tunnel's port is used again, for a server that does not know the timeout."""
+    target = cluster.target()
+    monkeypatch.setattr(connection, "_time_out", {connection._server(target)})
+    with connection.session(target) as conn:
+        assert connection.value(conn, "SELECT 1") == 1
+    assert "transaction_timeout" not in connection.conninfo(target)["options"]
+
+
 @pytest.mark.parametrize("of_programs", [False, True])
 def test_no_timeout_ends_a_session_before_its_first_statement(
     any_cluster: Cluster, of_programs: bool
