@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pgtasks.server import connection
 from pgtasks.server.connection import Connection
@@ -28,6 +28,7 @@ _WORDS = (
     ("SUBSCRIPTION", r"^CREATE SUBSCRIPTION\b", "is a subscription"),
     ("CAST", r"\bWITHOUT FUNCTION\b", "is a cast without a function"),
     ("TYPE", r"^\s*INPUT = ", "is a base type"),
+    ("TYPE", r"\A\s*CREATE TYPE [^\n]*;\s*\Z", "is a shell type"),
 )
 _SHOWN = 5
 
@@ -39,23 +40,28 @@ def demanding(
     archive: Sequence[Entry],
     *,
     grants: bool,
+    way: Callable[[Sequence[Entry]], str] = lambda found: "",
 ) -> Iterator[str]:
-    """Yield one line for each kind of object, with the way out; with `grants` they are restored."""
+    """Yield one line for each kind of object, with the way out; with `grants` they are restored.
+
+    `way` returns how some of the entries are left out, empty if that is not possible.
+    """
     archive = [entry for entry in archive if grants or entry.desc != "ACL"]
-    for why, names in _by_reason(archive).items():
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        yield f"{', '.join(names[:_SHOWN])}{more}: {why}, which only a superuser restores"
+    for why, found in _by_reason(archive).items():
+        names = [entries.name((each.desc, each.namespace, each.tag)) for each in found[:_SHOWN]]
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        without = f": {flags} restores without" if (flags := way(found)) else ""
+        yield f"{', '.join(names)}{more}: {why}, which only a superuser restores{without}"
     yield from _extensions(conn, target, extensions)
     if conn.server_version < 150000:
         yield from _public(archive)
 
 
-def _by_reason(archive: Sequence[Entry]) -> dict[str, list[str]]:
-    demands: dict[str, list[str]] = {}
+def _by_reason(archive: Sequence[Entry]) -> dict[str, list[Entry]]:
+    demands: dict[str, list[Entry]] = {}
     for entry in archive:
         if why := _why(entry):
-            name = entries.name((entry.desc, entry.namespace, entry.tag))
-            demands.setdefault(why, []).append(name)
+            demands.setdefault(why, []).append(entry)
     return demands
 
 

@@ -119,6 +119,12 @@ def flag(entry: Entry) -> str:
     return f"--leave-out {shlex.quote(_name(entry))}" if entry.section == POST_DATA else ""
 
 
+def way(found: Iterable[Entry]) -> str:
+    """Return the flags that leave all of some entries out, empty if that is not possible."""
+    flags = ["--no-acl" if entry.desc == "ACL" else flag(entry) for entry in found]
+    return " ".join(dict.fromkeys(flags)) if all(flags) else ""
+
+
 def rows_of(words: str, archive: Iterable[Entry]) -> str:
     """Return the flag that leaves out the rows of the table that COPY failed for.
 

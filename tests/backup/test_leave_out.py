@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from projects import make_project, put_stamp
+from roles import as_role
 from servers import Cluster
 
 from pgtasks.database import leaving
@@ -369,3 +370,30 @@ def test_rows_that_nothing_can_load_are_left_out(
     assert "table data public.bill" in inv("db.check").stdout
     cluster.execute("ALTER TABLE bill DROP price; INSERT INTO bill VALUES (1)", database)
     assert "table data public.bill" not in inv("db.check").stdout
+
+
+def test_what_is_left_out_demands_no_superuser(
+    owned: Target, cluster: Cluster, tmp_path: Path, inv: Any
+) -> None:
+    name = owned.database
+    root = make_project(tmp_path / "shop", as_role(cluster, owned.user, name))
+    put_stamp(owned)
+    cluster.execute(
+        f"""
+        CREATE TABLE t AS SELECT 1 AS n;
+        CREATE FUNCTION seen() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+        CREATE EVENT TRIGGER seen ON ddl_command_end EXECUTE FUNCTION seen();
+        CREATE PUBLICATION every FOR ALL TABLES;
+        ALTER TABLE t OWNER TO "{owned.user}";
+        ALTER FUNCTION seen() OWNER TO "{owned.user}";
+        """,
+        name,
+    )
+    assert inv("db.backup", cwd=root).returncode == 0
+    refused = inv("db.restore", cwd=root)
+    assert refused.returncode == 2
+    flags = shlex.split(" ".join(re.findall(r"--leave-out '[^']*'", refused.stderr)))
+    assert flags == ["--leave-out", "publication every", "--leave-out", "event trigger seen"]
+    done = inv("db.restore", *flags, "--confirm", name, cwd=root)
+    assert done.returncode == 0, done.stderr
+    assert cluster.value("SELECT n FROM t", name) == 1

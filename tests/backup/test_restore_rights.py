@@ -205,6 +205,7 @@ def test_what_only_a_superuser_restores_is_named_before_anything_is_touched(
         """
         CREATE FUNCTION one(integer) RETURNS integer LANGUAGE internal STRICT AS 'int4abs';
         CREATE PUBLICATION every FOR ALL TABLES;
+        CREATE TYPE later;
         GRANT EXECUTE ON FUNCTION pg_catalog.pg_reload_conf() TO shop_plain;
         CREATE TABLE t (n int);
         ALTER TABLE t OWNER TO shop_plain;
@@ -235,6 +236,7 @@ def test_what_only_a_superuser_restores_is_named_before_anything_is_touched(
     assert refused.returncode == 2
     assert "function public.one(integer): is written in C" in refused.stderr
     assert "publication every: is for all tables" in refused.stderr
+    assert ": --leave-out 'publication every' restores without, or --as-super" in refused.stderr
     for words in (
         "function public.tight(integer): is leakproof",
         "function public.helped(integer, integer): has a support function",
@@ -242,6 +244,7 @@ def test_what_only_a_superuser_restores_is_named_before_anything_is_touched(
         "operator family public.own: it is of kind",
         "text search parser public.words: it is of kind",
         "text search template public.plain: it is of kind",
+        "type public.later: is a shell type",
         "public.t: is granted by another role than the owner",
     ):
         assert words in refused.stderr, refused.stderr

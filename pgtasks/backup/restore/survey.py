@@ -81,13 +81,18 @@ def draft(
     standing = not beside.missing  # an invalid database still has its properties
     if options.role_map:
         _refuse_map(backup, options, archive)
-    request = _request(conn, target, backup, options, archive, replaces=standing, whole=whole)
+    left = _left(backup, archive, options.leave_out)
+    loaded = left.kept(archive)  # what is left out demands no rights
+    request = _request(conn, target, backup, options, loaded, replaces=standing, whole=whole)
     extensions = {
         name: version
         for name, version in _extensions(backup, archive, options, whole=whole).items()
         if name not in kept
     }
-    made_roles, rights = _rights(conn, target, backup, options, archive, extensions, request)
+    made_roles, rights = _rights(conn, target, backup, options, loaded, extensions, request)
+    if rights.mapped:
+        absent = leaving.absent(conn, archive)
+        left = _left(backup, archive, options.leave_out, absent)
     spaces = trying.tablespaces(conn, archive, rights.role or rights.user)
     facts, withheld = _facts(conn, target, backup, rights, options, replaces=standing)
     facts, home = _placed(conn, facts, rights.user)
@@ -114,7 +119,7 @@ def draft(
         accept=options.accept,
         doubt=options.doubt,
         withheld=withheld,
-        left=_left(conn, backup, archive, options.leave_out, rights),
+        left=left,
         archive=archive,
         replaced=replaced.look(conn, target.database) if standing and not beside.invalid else None,
         no_tablespaces=bool(spaces),
@@ -148,7 +153,9 @@ def _rights(
 
     def demanding(grants: bool) -> Iterator[str]:
         with_grants = grants and not options.no_acl
-        return demands.demanding(conn, target, extensions, archive, grants=with_grants)
+        return demands.demanding(
+            conn, target, extensions, archive, grants=with_grants, way=leaving.way
+        )
 
     made = _roles(conn, backup, options, request)
     with roles.assumed(conn, made):
@@ -167,10 +174,12 @@ def extensions_of(backup: Backup) -> dict[str, str]:
 
 
 def _left(
-    conn: Connection, backup: Backup, archive: Archive, wanted: Sequence[str], rights: Rights
+    backup: Backup, archive: Archive, wanted: Sequence[str], absent: Collection[str] = ()
 ) -> LeftOut:
-    """Return what is left out, also what reaches out of the database of a dump."""
-    absent = leaving.absent(conn, archive) if rights.mapped else ()
+    """Return what is left out, also what reaches out of the database of a dump.
+
+    `absent` are the roles whose policies and user mappings cannot be restored.
+    """
     outside = backup.held.outside if isinstance(backup, Dump) else {}
     named = tuple(name for name in outside if name in wanted)
     needless = contents.MAKES_OWN if isinstance(backup, Dump) and backup.held.own else ()
