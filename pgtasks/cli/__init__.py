@@ -15,6 +15,7 @@ group         --env with one environment or several
 parallel      run a task for several environments at once
 group_result  the results of these runs
 mistyped      errors for unknown tasks and flags
+completion    complete the values of flags on TAB
 parsing       let Invoke parse without copies of every task's arguments
 topic         `inv help TASK`
 overview      the output of `inv` without a task

@@ -13,7 +13,7 @@ from typing import Any
 
 from invoke import Collection, Exit, Task
 
-from pgtasks.cli import context, early, edge, group, mistyped, parsing
+from pgtasks.cli import completion, context, early, edge, group, mistyped, parsing
 from pgtasks.errors import PgtasksError
 from pgtasks.host import child
 from pgtasks.report import commandline, typed
@@ -49,6 +49,7 @@ def namespace(file: str | Path) -> Any:
         tree.default = FIRST
     context.set_tree(tree)
     mistyped.teach()
+    completion.teach()
     parsing.share()
     if is_inv():
         edge.pass_over_closed_pipes()

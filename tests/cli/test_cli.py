@@ -106,6 +106,27 @@ def test_completion_offers_tasks_and_flags(project: Path, inv: Inv) -> None:
     assert (done.stderr, offered.stderr) == ("", "")
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("inv db.check --env", ["dev", "prod", "test"]),
+        ("inv db.check --env pr", ["dev", "prod", "test"]),
+        ("inv env.use", ["dev", "prod", "test"]),
+        ("inv db.copy --target d", ["dev", "prod", "test"]),
+        ("inv db.restore --backup", ["latest", "20260131T020003Z-5f1c"]),
+        ("inv backup.show 2026", ["latest", "20260131T020003Z-5f1c"]),
+        ("inv db.restore --env prod --backup", ["latest", "20260201T020003Z-5f1c"]),
+        ("inv db.restore --env nowhere --backup", []),
+    ],
+)
+def test_completion_offers_values(project: Path, inv: Inv, typed: str, offered: list[str]) -> None:
+    (project / "env" / "prod.yaml").write_text("host: db.example.com\n")
+    for made in ("dev/a/20260131T020003Z-5f1c", "dev/a/.draft", "prod/b/20260201T020003Z-5f1c"):
+        (project / "backups" / made).mkdir(parents=True)
+    done = inv("--complete", "--", typed)
+    assert (done.stdout.split(), done.stderr, done.returncode) == (offered, "", 0)
+
+
 def test_list_loads_no_feature(project: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", INV, "--list"],
