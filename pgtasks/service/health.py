@@ -69,8 +69,10 @@ def check_health(service: DatabaseService) -> Health:
             stamp = identity.stamp.environment if identity.stamp else ""
             version, read_only, has_table = conn.execute(text(_SERVER)).one()
             health = replace(health, stamp=stamp, server_version=version, read_only=read_only)
-            revisions = conn.execute(text(_REVISIONS)).scalars() if has_table else ()
-            health = replace(health, migrations=_word(frozenset(revisions), service.heads))
+            found = conn.execute(text(_REVISIONS)).scalars() if has_table else ()
+            revisions = frozenset(found)
+        # to load them may take longer than the server has to answer
+        health = replace(health, migrations=_word(revisions, service.heads))
         if service.pool.check_stamp:
             admission.agree(identity, service.target)
         health = replace(health, ok=True)

@@ -309,6 +309,18 @@ def test_a_server_that_lets_in_and_is_silent_holds_up_no_probe(
     )
 
 
+def test_what_the_files_of_migrations_take_is_not_the_servers_time(
+    service: DatabaseService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To load Alembic may take longer than a server has to answer."""
+    are_open, seen = list[Any](), list[int]()
+    event.listen(service.probe, "connect", lambda connection, _: are_open.append(connection))
+    event.listen(service.probe, "close", lambda connection, _: are_open.remove(connection))
+    monkeypatch.setattr(DatabaseService, "heads", property(lambda _: seen.append(len(are_open))))
+    assert check_health(service).ok
+    assert seen == [0]
+
+
 # --- the log of statements ---
 
 
