@@ -63,10 +63,10 @@ def test_a_stream_has_a_bound_in_time(script: str) -> None:
 
 
 def test_a_stream_that_is_slow_is_read_to_its_end() -> None:
-    script = "for i in 1 2 3 4 5 6; do head -c 2048 /dev/zero; sleep 0.5; done"
-    with streams.reading(HERE, sh(script), most=MIB, patience=1.5) as source:
-        time.sleep(2)  # what the reader takes for itself does not count
-        assert source.read() == bytes(6 * 2048)
+    script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do head -c 4096 /dev/zero; sleep 0.5; done"
+    with streams.reading(HERE, sh(script), most=MIB, patience=2.5) as source:
+        time.sleep(3)  # what the reader takes for itself does not count
+        assert source.read() == bytes(12 * 4096)
 
 
 # an archive

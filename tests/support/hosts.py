@@ -355,8 +355,9 @@ def keygen(path: Path) -> str:
 
 
 def _kill(pid: int, by: signal.Signals) -> None:
-    with suppress(ProcessLookupError):  # it ended meanwhile
-        os.kill(pid, by)
+    if pid:  # 0, of a process that there is not, would be this one and all beside it
+        with suppress(ProcessLookupError):  # it ended meanwhile
+            os.kill(pid, by)
 
 
 def _left(*undo: Callable[[], object]) -> ExitStack:
