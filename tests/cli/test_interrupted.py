@@ -36,6 +36,7 @@ def shop(cluster: Cluster, target: Target, project: Path) -> Shop:
 
 def ended(process: Any, sign: signal.Signals = signal.SIGINT) -> str:
     """Send a signal as a terminal does, and return the error that the run ends with."""
+    assert process.poll() is None, process.communicate()
     os.killpg(process.pid, sign)
     return last_words(process)
 
@@ -297,6 +298,48 @@ def test_a_revision_file(shop: Shop, start_inv: Start) -> None:
     process = start_inv("migrate.new", "-m", "more")
     until(done.exists)
     assert ended(process) == "error: interrupted: no file was written"
+
+
+def test_a_revision_that_joins_others(shop: Shop, start_inv: Start) -> None:
+    revision(shop.folder, "other", "one", "pass", "pass")
+    done = shop.root / "done"
+    (file,) = shop.folder.rglob("other.py")
+    lines = f"import pathlib, time\npathlib.Path({str(done)!r}).touch()\ntime.sleep(600)\n"
+    file.write_text(file.read_text() + lines)
+    process = start_inv("migrate.merge")
+    until(lambda: process.poll() is not None or done.exists())
+    assert ended(process, signal.SIGTERM) == "error: interrupted: no file was written"
+
+
+def written(pipe: Path, content: bytes) -> bool:
+    """Write into a pipe if there is a reader."""
+    try:
+        descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    os.write(descriptor, content)
+    os.close(descriptor)
+    return True
+
+
+def test_files_of_triggers(shop: Shop, start_inv: Start) -> None:
+    """The file of the triggers is a pipe that nobody reads, so that it cannot be written."""
+    shop.up("one")
+    shop.cluster.execute(
+        "ALTER TABLE notes ADD created_at timestamptz, ADD updated_at timestamptz",
+        shop.target.database,
+    )
+    sql = shop.root / "sql"
+    (sql / "triggers").mkdir(parents=True)
+    triggers = sql / "triggers" / "set_timestamps.sql"
+    os.mkfifo(triggers)
+    process = start_inv("trigger.add", "timestamps", "--table", "notes")
+    until(lambda: process.poll() is not None or written(triggers, b"-- timestamps\n"))
+    function = sql / "functions" / "set_timestamps.sql"
+    until(lambda: process.poll() is not None or function.exists())
+    assert ended(process, signal.SIGTERM) == (
+        "error: interrupted: sql/functions/set_timestamps.sql is written"
+    )
 
 
 def test_a_schema_file(shop: Shop, start_inv: Start) -> None:

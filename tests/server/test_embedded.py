@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import stat
@@ -27,6 +28,7 @@ from waiting import PATIENCE, until
 
 import pgtasks
 from pgtasks.errors import BadConfiguration, Failed, PgtasksError, VersionMismatch
+from pgtasks.host import inotify
 from pgtasks.server import embedded
 from pgtasks.server.embedded import (
     account,
@@ -1125,3 +1127,39 @@ def test_setup_in_a_renamed_folder_names_the_database_of_before(inv: Any, ground
     assert done.returncode == 0, done.stderr
     assert "note: this server has 'shop_dev' too, stamped 'dev'" in done.stderr
     assert "database: shop_dev" in done.stderr
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Callable[[], bool]]:
+    """Yield whether another process has opened a file meanwhile."""
+    open_event, libc = 0x20, inotify._libc()  # inotify(7): IN_OPEN
+    handle = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        assert libc.inotify_add_watch(handle, os.fsencode(path), open_event) >= 0
+        yield lambda: bool(select.select([handle], [], [], 0)[0])
+    finally:
+        os.close(handle)
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("server.start", "PostgreSQL 16 does not run"),
+        ("server.stop", "PostgreSQL 16 runs"),
+    ],
+)
+def test_a_signal_while_another_run_changes_the_server(
+    project: Path, start_inv: Callable[..., Any], task: str, words: str
+) -> None:
+    make_project(project, "postgresql://localhost:1/nothing", environment="prod")
+    (project / "env" / "dev.yaml").write_text("server: embedded\nmajor: 16\n")
+    if task == "server.stop":
+        embedded.start(project, major=16)
+    state = folders.make(project)
+    with folders.changing(state), opened(state / "server.lock") as waits:
+        process = start_inv(task, cwd=project)
+        until(lambda: process.poll() is not None or waits())
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, said.splitlines()[-1]) == (130, f"error: interrupted: {words}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from alembic.util import rev_id
 
 from pgtasks.errors import Failed, Refused
 from pgtasks.report import typed
-from pgtasks.report.interruption import telling_files
+from pgtasks.report.interruption import telling, telling_files
 from pgtasks.schema.migrate import differing, state
 from pgtasks.schema.migrate.envpy import EnvPy, bare
 from pgtasks.schema.migrate.scripts import Scripts
@@ -84,13 +84,16 @@ def new(scripts: Scripts, target: Target, identity: Identity, message: str) -> W
         return replace(_written(context, scripts), remarks=tuple(_remarks(differences)))
 
 
-def _telling(directory: ScriptDirectory, scripts: Scripts) -> AbstractContextManager[None]:
+@contextmanager
+def _telling(directory: ScriptDirectory, scripts: Scripts) -> Iterator[None]:
     """Say which revision files a block has written, if a signal ends it."""
-    folders = {Path(each.path).parent for each in directory.walk_revisions()}
+    with telling(lambda: "no file was written"):  # to read the files runs their code
+        folders = {Path(each.path).parent for each in directory.walk_revisions()}
     folders.add(Path(directory.dir))
-    return telling_files(
+    with telling_files(
         lambda: {path for folder in folders for path in folder.rglob("*.py")}, scripts.shown
-    )
+    ):
+        yield
 
 
 def _remarks(differences: Sequence[str]) -> Iterator[str]:
