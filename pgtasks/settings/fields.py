@@ -292,7 +292,9 @@ def checked(
                 "environment's dotenv file, or security.keys_command"
             )
         if key not in fields:
-            raise BadConfiguration(f"{place}: unknown key {full!r}, {nearest(key, fields)}")
+            blocks = [repr(name) for name, each in fields.items() if key in (each.inside or ())]
+            way = f"it belongs in {' or '.join(blocks)}" if blocks else nearest(key, fields)
+            raise BadConfiguration(f"{place}: unknown key {full!r}, {way}")
         if value is not None:
             result[key] = _checked_one(fields[key], value, file, place, full)
     return result

@@ -319,9 +319,24 @@ def _read(layer: str, path: Path, root: Path) -> SettingsFile:
         raise Refused(f"{name} is the file of an environment: choose it with --env, not with -f")
     if not isinstance(block, dict):
         raise BadConfiguration(f"{name}: pgtasks: expected a block of keys")
+    _refuse_of_an_environment(block, name)
     file = SettingsFile(layer, name, **fields.checked(PROJECT, block, name, block="pgtasks"))
     _check_environments(file.environments, name)
     return file
+
+
+def _refuse_of_an_environment(block: Mapping[str, Any], file: str) -> None:
+    """Refuse a setting of an environment that stands beside the environments."""
+    for key in block.keys() - PROJECT.keys():
+        from pgtasks.settings.blocks import Settings
+
+        for name, each in fields.of(Settings).items():
+            if key == name or key in (each.inside or ()):
+                full = key if key == name else f"{name}.{key}"
+                raise BadConfiguration(
+                    f"{fields.located(block, key, file)}: {key!r} is a setting of an environment: "
+                    f"{full} in env/NAME.yaml, or below pgtasks.environments.NAME"
+                )
 
 
 def _is_of_an_environment(whole: Mapping[str, Any]) -> bool:

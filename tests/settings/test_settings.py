@@ -640,6 +640,10 @@ def test_a_fault_of_a_file_is_one_line(tmp_path: Path, text: str, message: str) 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (
+            "pgtasks: {keep: 14}\n",
+            "invoke.yaml:1: 'keep' is a setting of an environment: backup.keep ",
+        ),
         ("pgtasks: {enviroments: {}}\n", "invoke.yaml:1: unknown key 'pgtasks.enviroments', did "),
         (
             "pgtasks:\n  folders:\n    evn: x\n",
