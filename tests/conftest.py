@@ -117,6 +117,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         # a background job of a script ignores it, and what a test starts would inherit that
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup: what a test starts hears it
+        signal.signal(signal.SIGHUP, lambda *_: None)
     _clear(os.environ)
     home.PLACES = (HOMES, *home.PLACES)
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(TEMPORARY))  # where tmp_path is

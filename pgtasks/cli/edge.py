@@ -120,15 +120,18 @@ def _discard_unwritten() -> None:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP end a run as Ctrl-C does, with all cleanup."""
+    """Make SIGTERM and SIGHUP end a run as Ctrl-C does, with all cleanup.
+
+    SIGHUP stays ignored where it is: `nohup` lets a run outlive its terminal.
+    """
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    ending = (signal.SIGTERM,) if ignored else (signal.SIGTERM, signal.SIGHUP)
     try:
-        before = [
-            (sign, signal.signal(sign, interrupt)) for sign in (signal.SIGTERM, signal.SIGHUP)
-        ]
+        before = [(sign, signal.signal(sign, interrupt)) for sign in ending]
     except ValueError:  # not the main thread: an application runs the task
         before = []
     try:

@@ -525,6 +525,27 @@ def test_a_signal_ends_a_run_in_order(
     assert json.loads(last)["result"] == "interrupted"
 
 
+HUNG_UP = """
+from pgtasks import run, task
+@task
+def go(c, env=None):
+    import os, signal
+    with run(c, env=env):
+        os.kill(os.getpid(), signal.SIGHUP)
+        print("went on")
+"""
+
+
+@pytest.mark.parametrize(("trap", "code", "said"), [("''", 0, "went on\n"), ("-", 130, "")])
+def test_a_run_under_nohup_outlives_its_terminal(
+    project: Path, trap: str, code: int, said: str
+) -> None:
+    add_task(project, "nap.py", HUNG_UP)
+    started = ["sh", "-c", f'trap {trap} HUP; exec "$@"', "sh", INV, "nap.go"]
+    done = subprocess.run(started, cwd=project, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, said), done.stderr
+
+
 SLOW = """
 import sys, time
 print('waits', file=sys.stderr, flush=True)
