@@ -131,6 +131,25 @@ def apply(given: Sequence[SqlFile], target: Target) -> Granted:
     return Granted(names, changed, made, lacking, tuple(sorted(left)), target.user, tuple(warnings))
 
 
+def rehearse(given: Sequence[SqlFile], target: Target) -> Granted:
+    """Run the files and roll that back, but for those that name roles that the server lacks.
+
+    Raises Failed with file and line for an error. No role is made.
+    """
+    statements = _statements(given)
+    execute.refuse_control(statements, kind="role")
+    with _turn(target), _session(target) as conn, interrupt.cancelling([conn]):
+        named, _ = _lacking(conn, statements)
+        lacking = tuple(role for role in named if role not in {*_created(statements)})
+        left = {each.file.name for each in statements if {*_named(each)} & {*lacking}}
+        _, warnings = _run(
+            conn, [each for each in statements if each.file.name not in left], keep=False
+        )
+    names = tuple(file.name for file in given if file.name not in left)
+    left_out = tuple(sorted(left))
+    return Granted(names, False, (), lacking, left_out, target.user, tuple(warnings))
+
+
 def lacking(given: Sequence[SqlFile], target: Target) -> tuple[str, ...]:
     """Return the roles for whose lack files would be left out."""
     if target.embedded or not given:
@@ -163,15 +182,23 @@ def _turn(target: Target) -> Iterator[None]:
                 connection.value(conn, _UNLOCK, _KEYS)
 
 
-def _run(conn: Connection, statements: Sequence[Statement]) -> tuple[bool, list[str]]:
-    """Run the statements in one transaction; return whether that changed anything, and warnings."""
+def _run(
+    conn: Connection, statements: Sequence[Statement], *, keep: bool = True
+) -> tuple[bool, list[str]]:
+    """Run the statements in one transaction; return whether that changed anything, and warnings.
+
+    Without `keep` it is rolled back.
+    """
     prepare(conn)
     conn.autocommit = False
     before = _privileges(conn)
     warnings = execute.in_turn(conn, statements, prepare)
     after = _privileges(conn)
     with translated():
-        conn.commit()
+        if keep:
+            conn.commit()
+        else:
+            conn.rollback()
     return before != after, warnings
 
 
@@ -220,6 +247,15 @@ def _named(statement: Statement) -> Iterator[str]:
             role for each in node.granted_roles if _is_own(role := each.access_priv.priv_name)
         )
     yield from (role for each in specs if _is_own(role := each.role_spec.rolename))
+
+
+def _created(statements: Sequence[Statement]) -> Iterator[str]:
+    """Yield the roles that the statements create."""
+    from postgast import pg_query_pb2 as pb
+
+    for each in statements:
+        if isinstance(each.node, pb.CreateRoleStmt):
+            yield each.node.role
 
 
 def _is_own(role: str) -> bool:

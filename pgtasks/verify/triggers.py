@@ -1,12 +1,15 @@
 """Checks of trigger files: those of the project agree, a drift is found, a broken file is refused.
 
-The last ones use files of their own, so that they need none of the project.
+The files of roles run, too, and are rolled back: roles are the server's. The other checks use files
+of their own, so that they need none of the project.
 """
 
 from __future__ import annotations
 
+from pgtasks import report
+from pgtasks.database import wayback
 from pgtasks.errors import Failed, NotProven
-from pgtasks.schema import trigger
+from pgtasks.schema import privileges, trigger
 from pgtasks.schema.step import no_triggers
 from pgtasks.server import connection
 from pgtasks.settings.project import Project
@@ -126,6 +129,19 @@ def nothing(place: Place) -> str:
     return as_refused(message.replace(f"{place.folder}/", ""))
 
 
+def roles(place: Place) -> str:
+    """Run the project's files of roles in a transaction that is rolled back."""
+    given = privileges.read(place.real)
+    if not given:
+        raise Skipped(f"no *.sql in {place.real.folder('sql').name}/{wayback.FOLDER}")
+    done = privileges.rehearse(given, place.first.target)
+    absent = ", ".join(map(repr, done.lacking)) if done.left else ""
+    if not done.files:
+        raise Skipped(f"no file ran: {absent} not there, which setup may make")
+    left = f"; not {', '.join(done.left)}: {absent} not there" if absent else ""
+    return f"{report.plural(len(done.files), 'file')} ran and rolled back{left}"
+
+
 CHECKS = (
     Check(
         *("trigger", "the database has the files as they are", agree), needs=(MIGRATIONS, TRIGGERS)
@@ -133,4 +149,5 @@ CHECKS = (
     Check("trigger", "a drift is found and mended", drift),
     Check("trigger", "a broken file is refused, nothing is applied", broken),
     Check("trigger", "a trigger without its function is refused", nothing),
+    Check("trigger", "the files of roles run", roles, needs=(MIGRATIONS, TRIGGERS)),
 )

@@ -27,7 +27,7 @@ from pgtasks.database import create, scratch
 from pgtasks.database import undo as undos
 from pgtasks.errors import PgtasksError
 from pgtasks.schema.trigger.verify import Verification
-from pgtasks.server import guard
+from pgtasks.server import connection, guard
 from pgtasks.server import stamp as stamps
 from pgtasks.service import admission, engine
 from pgtasks.service.database import DatabaseService
@@ -85,6 +85,9 @@ def make(cluster: Cluster, root: Path, database: str) -> Path:
     for kind, text in (("functions", TOUCH), ("triggers", ON_NOTES)):
         (root / "sql" / kind).mkdir(parents=True)
         (root / "sql" / kind / "touch.sql").write_text(text, encoding="utf-8")
+    (root / "sql" / "roles").mkdir()
+    grants = "GRANT SELECT ON public.notes TO PUBLIC;\n"
+    (root / "sql" / "roles" / "all.sql").write_text(grants)
     (root / "sql" / "seeds").mkdir()
     sets(root / "sql" / "seeds", core=CORE)
     return root
@@ -152,6 +155,28 @@ def test_a_check_fails_where_its_feature_is_broken(
         stage.mended(schema=key[0] in ("setup", "migrate", "trigger"))
     assert state == FAILED, text
     assert "Error: " not in text, f"the breakage raised, and the check found nothing: {text}"
+
+
+def test_files_of_roles_leave_nothing(stage: Stage) -> None:
+    file = stage.root / "sql" / "roles" / "all.sql"
+    before = file.read_text()
+    made = "CREATE ROLE passing_by"
+    file.write_text(f"{made};\n{before}GRANT UPDATE ON public.notes TO passing_by;\n")
+    look = (
+        "SELECT coalesce(relacl::text, '') || coalesce(to_regrole('passing_by')::text, '')"
+        " FROM pg_class WHERE oid = 'public.notes'::regclass"
+    )
+    other = file.with_name("other.sql")
+    other.write_text("GRANT no_one TO nobody;")
+    try:
+        state, text = stage.perform(ALL["trigger", "the files of roles run"])
+    finally:
+        file.write_text(before)
+        other.unlink()
+    left = "not sql/roles/other.sql: 'no_one', 'nobody' not there"
+    assert (state, text) == (PASSED, f"1 file ran and rolled back; {left}")
+    with connection.session(stage.place.first.target) as conn:
+        assert connection.value(conn, look) == ""
 
 
 def test_no_breakage_is_for_a_check_that_is_gone() -> None:
@@ -350,6 +375,20 @@ def _broken_passed_over(place: Place, patch: Patch) -> None:
 @breaks("trigger", "a trigger without its function is refused")
 def _lost_passed_over(place: Place, patch: Patch) -> None:
     _silent(patch, triggers.trigger, "apply")
+
+
+@breaks("trigger", "the files of roles run")
+def _roles_of_nothing(place: Place, patch: Patch) -> None:
+    file = place.real.folder("sql") / "roles" / "all.sql"
+    before = file.read_text()
+    file.write_text("GRANT SELECT ON public.no_such_table TO PUBLIC;\n")
+    real = triggers.privileges.rehearse
+
+    def rehearse(*args: Any) -> Any:
+        file.write_text(before)
+        return real(*args)
+
+    patch.setattr(triggers.privileges, "rehearse", rehearse)
 
 
 # --- environments -------------------------------------------------------------------------------
