@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+
+_LOOK = 0.02  # seconds between two looks for the signal
 
 BACKUP = (
     "backup.begun",  # the folder with its temporary name is there
@@ -158,4 +161,4 @@ def boundary(step: str) -> None:
     signal.signal(signal.SIGUSR1, lambda number, frame: gone_on.append(number))
     print(f"halted at {step}", file=sys.stderr, flush=True)
     while not gone_on:
-        signal.pause()
+        time.sleep(_LOOK)  # signal.pause misses a signal that comes just before it

@@ -549,7 +549,8 @@ def test_a_run_under_nohup_outlives_its_terminal(
 SLOW = """
 import sys, time
 print('waits', file=sys.stderr, flush=True)
-time.sleep(600)
+while True:
+    time.sleep(0.1)  # a long sleep may miss the signal that comes just before it
 """
 UNWRAPPED = """
 import invoke
@@ -557,7 +558,8 @@ import invoke
 def wait(c):
     import sys, time
     print('waits', file=sys.stderr, flush=True)
-    time.sleep(600)
+    while True:
+        time.sleep(0.1)
 ns.add_task(wait)
 """
 

@@ -404,7 +404,9 @@ def test_a_pipe_of_the_caller_closes_though_the_server_runs(project: Path) -> No
 
 
 def test_ctrl_c_in_the_terminal_leaves_the_server_alone(project: Path) -> None:
-    terminal = python(START + "import time; time.sleep(600)", project, 16, start_new_session=True)
+    terminal = python(
+        f"{START}import time\nwhile True: time.sleep(0.1)", project, 16, start_new_session=True
+    )
     assert terminal.stdout
     terminal.stdout.readline()
     os.killpg(terminal.pid, signal.SIGINT)
