@@ -471,6 +471,21 @@ class TestWordsOfPgDump:
         assert pg_dump.faults(lines).splitlines() == lines[1:5]
         assert pg_dump.faults(lines[:1]) == ""
 
+    @pytest.mark.parametrize(
+        "mixed",
+        [
+            ["pg_restore: pg_restore: error: processing data for table a", "COPY failed: no"],
+            ["pg_restore: pg_restore: processing data for table a", "error: COPY failed: no"],
+            ["pg_restore: error: pg_restore: COPY failed: no", "finished item 1 TABLE DATA a"],
+            ["pg_restore: finished item 1 TABLE DATA apg_restore: error: ", "COPY failed: no"],
+            ["pg_restore:pg_restore:  error: processing data for table a", "COPY failed: no"],
+        ],
+    )
+    def test_faults_in_lines_that_workers_have_mixed(self, mixed: list[str]) -> None:
+        """Each line is written in pieces, and several processes write."""
+        lines = ["pg_restore: processing item 1", *mixed, "pg_restore: finished item 2"]
+        assert pg_dump.faults(lines).splitlines() == mixed
+
     def test_sequences(self) -> None:
         entries = [
             Entry("SEQUENCE SET", "s", "a", "", 1, b"SELECT pg_catalog.setval('s.a', 1, false);\n"),

@@ -28,6 +28,9 @@ _PLAIN_WORDS = {"LC_ALL": "C"}
 CONTENTS = 512 << 20  # bytes: the table of contents of a million objects or so
 _FAULT = re.compile(r"^pg_(dump|dumpall|restore): (error|detail|hint|warning|fatal):")
 _OTHER = re.compile(r"^pg_(dump|dumpall|restore): ")
+# Workers write to one stderr, each line in several pieces, so lines may be mixed.
+_PROGRAM = r"pg_(?:dump|dumpall|restore):"
+_MIXED = re.compile(rf"{_PROGRAM}.*{_PROGRAM}|(?:error|detail|hint|fatal): ")
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,8 @@ def faults(lines: Iterable[str]) -> str:
     """Return the lines of --verbose that report an error, with their continuation lines."""
     kept, inside = [], False
     for line in lines:
-        inside = bool(_FAULT.match(line)) or (inside and not _OTHER.match(line))
+        is_fault = bool(_FAULT.match(line) or _MIXED.search(line))
+        inside = is_fault or (inside and not _OTHER.match(line))
         if inside:
             kept.append(line)
     return "\n".join(kept)
