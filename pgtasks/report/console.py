@@ -40,7 +40,7 @@ class Console:
         """Return the answer to a question; Ctrl-C raises Interrupted."""
         try:
             terminal.talk(shown(question))
-            return sys.stdin.readline().strip()
+            return terminal.line_typed().strip()
         except KeyboardInterrupt:
             terminal.talk("\n")  # the next output begins on a new line
             raise Interrupted("interrupted, not confirmed: nothing was done") from None

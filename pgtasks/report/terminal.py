@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import sys
 from typing import TextIO
 
+_LOOK = 0.1  # seconds between two looks for a signal
 WIDTH = "PGTASKS_WIDTH"  # columns, set for a run whose output another run shows on its terminal
 
 _RED, _GREEN, _YELLOW, _BOLD_RED = "31", "32", "33", "1;31"  # "select graphic rendition", ECMA-48
@@ -46,6 +48,17 @@ _bar_stands = False
 def is_terminal(stream: TextIO | None) -> bool:
     """Return whether a stream leads to a terminal; a closed one does not."""
     return stream is not None and not stream.closed and stream.isatty()
+
+
+def line_typed() -> str:
+    """Return the next line of stdin.
+
+    On a terminal it looks for signals meanwhile: one that came just before a read would wait for a
+    line to be typed.
+    """
+    while is_terminal(sys.stdin) and not select.select([sys.stdin], [], [], _LOOK)[0]:
+        pass
+    return sys.stdin.readline()
 
 
 def is_drawn_on(stream: TextIO | None) -> bool:

@@ -31,6 +31,25 @@ def test_only_yes_confirms(typed: str, answer: str, tmp_path: Path) -> None:
     assert ended.screen.splitlines()[-1] == answer
 
 
+MISSED = """
+import signal, threading
+
+def end(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGUSR1, end)
+# a signal that the main thread's read is not broken off by, as one that comes just before the read
+signalled = lambda: signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+threading.Timer(0.3, signalled).start()
+print(CONSOLE.ask('well? '))
+"""
+
+
+def test_a_signal_that_the_wait_has_missed_ends_a_question(tmp_path: Path) -> None:
+    ended = told(MISSED, (r"well\? ", ""), cwd=tmp_path)
+    assert "interrupted, not confirmed: nothing was done" in ended.screen
+
+
 CHOOSE = "print(CONSOLE.choose(('backup', 'note'), [('a1', '发布 🐘'), ('b2', 'x\\x1b[2J')]))"
 
 
