@@ -17,8 +17,11 @@ def list_(c, limit=None, env=None, json=False):
     from pgtasks.host import journal
     from pgtasks.settings.project import normalize
 
-    folder = project_of(c).folder("backups")
+    project = project_of(c)
+    folder = project.folder("backups")
     shown = journal.newest(folder, limit=limit, environment=env and normalize(env))
+    if env and not shown.entries and not shown.older:  # it may be one that is no more
+        project.known(env)
     if shown.unreadable:
         report.say(f"warning: {report.plural(shown.unreadable, 'line')} of the journal unreadable")
     if shown.older:

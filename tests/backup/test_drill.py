@@ -278,6 +278,24 @@ def test_what_only_a_superuser_may_restore_names_the_way_that_a_drill_has(
     assert done.returncode == 0, done.stderr
 
 
+def test_rows_that_cannot_be_loaded_name_the_task_that_leaves_them_out(
+    cluster: Cluster, database: str, tmp_path: Path, inv: Inv
+) -> None:
+    cluster.execute(
+        "CREATE FUNCTION fine(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT true';"
+        " CREATE TABLE t (id int CHECK (fine(id))); INSERT INTO t VALUES (1);"
+        " CREATE OR REPLACE FUNCTION fine(int) RETURNS bool LANGUAGE sql IMMUTABLE"
+        " AS 'SELECT false'",
+        database,
+    )
+    put_stamp(cluster.target(database))
+    project = make_project(tmp_path / "other", cluster.url(database))
+    save(project)
+    done = inv("backup.drill", cwd=project)
+    assert done.returncode == 1
+    assert "): db.restore --leave-out 'constraint " in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize(("tables", "locks"), [(0, 64), (10_000, 464), (2**62, 4064)])
 def test_the_server_has_locks_for_all_tables(project: Path, tables: int, locks: int) -> None:
     made = replace(kept(project).manifest, tables=tables)

@@ -80,6 +80,20 @@ def test_suggestions_say_why_and_can_be_pasted(asked: Callable[..., Any]) -> Non
     assert json.loads(checked.stdout)["undecided"] == []
 
 
+def test_long_texts_that_begin_alike_are_no_words_of_a_list(
+    cluster: Cluster, database: str, asked: Callable[..., Any]
+) -> None:
+    cluster.execute(
+        "CREATE TABLE sent (id int PRIMARY KEY, body text); INSERT INTO sent"
+        " SELECT i, repeat('Dear Sir or Madam, ', 15) || 'patient ' || i"
+        " FROM generate_series(1, 300) i",
+        database,
+    )
+    suggested = asked({}, "mask.suggest").stdout
+    (line,) = (line for line in suggested.splitlines() if "sent.body" in line)
+    assert line.split("  #")[0].split() == ["public.sent.body:", "text"]
+
+
 def test_definitions_with_masked_values_leak(asked: Callable[..., Any]) -> None:
     done = asked(RULES, "mask.check")
     assert done.returncode == 1

@@ -182,6 +182,9 @@ def test_list_is_a_table(project: Path, inv: Inv) -> None:
     assert done.stderr == "warning: 1 line of the journal unreadable\n"
     assert inv("journal.list", "--env", "Production").stdout.count("\n") == 3
     assert inv("journal.list", "--env", "test").stdout == "the journal has no such entry\n"
+    unknown = inv("journal.list", "--env", "tset")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert "unknown environment 'tset', did you mean 'test'" in unknown.stderr
 
 
 def test_a_journal_that_cannot_be_written_is_a_warning(project: Path, inv: Inv) -> None:

@@ -165,8 +165,11 @@ def _built(plan: RestorePlan, lock: Lock, host: Host, console: Console) -> Prove
     """Build and prove the disposable database, or drop it."""
     try:
         return build(plan, lock, host, console)
-    except BaseException:
+    except BaseException as exc:
         clear(plan, lock)
+        if type(exc) is Failed:  # a drill leaves nothing out
+            words = exc.message.replace(": --leave-out", ": db.restore --leave-out", 1)
+            raise Failed(words, hint=exc.hint) from None
         raise
 
 

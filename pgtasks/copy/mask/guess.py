@@ -12,6 +12,7 @@ from pgtasks.copy.mask.rules import PLAIN
 from pgtasks.copy.mask.values import Unfit
 from pgtasks.report import plural
 
+LONGEST = 200  # characters of a value that are looked at
 _FEW = 20  # distinct values of a column that holds words of a list
 _MOST = 0.9  # the share of the values of a sample that must look alike
 _TEXT = ("text", "varchar", "bpchar", "citext", "name")
@@ -83,6 +84,8 @@ def _by_values(column: Column, values: Sequence[str] | None) -> Guess | None:
         alike = sum(bool(re.fullmatch(pattern, value)) for value in values)
         if alike >= len(values) * _MOST:
             return Guess(mask, f"{alike} of {len(values)} values look like {kind}")
+    if any(len(value) >= LONGEST for value in values):
+        return None  # cut values may be different ones, and no words of a list
     distinct = len(set(values))
     if distinct <= _FEW and distinct * 10 <= len(values):
         return Guess(PLAIN, f"{plural(distinct, 'distinct value')} among {len(values)}")

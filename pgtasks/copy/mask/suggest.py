@@ -11,7 +11,7 @@ from psycopg2 import sql
 
 from pgtasks.copy.mask import block, columns, coverage
 from pgtasks.copy.mask.columns import Column
-from pgtasks.copy.mask.guess import Guess, guess
+from pgtasks.copy.mask.guess import LONGEST, Guess, guess
 from pgtasks.copy.mask.settings import Masks
 from pgtasks.copy.part import foreign
 from pgtasks.copy.part.foreign import Foreign
@@ -21,7 +21,6 @@ from pgtasks.server import connection
 from pgtasks.server.connection import Connection
 
 _SAMPLE = 500  # values of each column
-_LONGEST = 200  # characters of one
 _SECONDS = 5  # for the sample of a table
 
 
@@ -91,7 +90,7 @@ def _samples(conn: Connection, group: Sequence[Column], types: Foreign) -> dict[
         return {}
     query = sql.SQL("SELECT {} FROM {}{} LIMIT {}").format(
         sql.SQL(", ").join(
-            sql.SQL("left({}::text, {})").format(sql.Identifier(each.name), sql.Literal(_LONGEST))
+            sql.SQL("left({}::text, {})").format(sql.Identifier(each.name), sql.Literal(LONGEST))
             for each in texts
         ),
         sql.SQL("" if texts[0].partitioned else "ONLY "),
