@@ -45,6 +45,7 @@ _TEXTS = ("file", "message")  # flags whose value may look like a task: seed.sql
 _ARGUMENT = re.compile(r"<Argument: ([\w-]+)[^>]*>")
 _WITHOUT_VALUE = re.compile(rf"{_ARGUMENT.pattern} needed value")
 _POSITIONALS = re.compile(r"did not receive required positional arguments: (.*)")
+_A_FLAG = re.compile(r"--[A-Za-z][\w-]*(=.*)?", re.DOTALL)
 _UNKNOWN = re.compile(r"No idea what '(.*)' is!", re.DOTALL)
 
 
@@ -60,7 +61,7 @@ def teach() -> None:
     if not hasattr(ParseMachine.complete_flag, "__wrapped__"):
         ParseMachine.complete_flag = _with_value(ParseMachine.complete_flag)
     if not hasattr(ParseMachine.see_positional_arg, "__wrapped__"):
-        ParseMachine.see_positional_arg = _not_empty(ParseMachine.see_positional_arg)
+        ParseMachine.see_positional_arg = _no_flags(ParseMachine.see_positional_arg)
     if not hasattr(ParseMachine.handle, "__wrapped__"):
         ParseMachine.handle = _once(ParseMachine.handle)
     if not hasattr(ParserContext.help_for, "__wrapped__"):
@@ -82,14 +83,19 @@ def _with_value(method: Callable[[Any], None]) -> Callable[[Any], None]:
     return wrapped
 
 
-def _not_empty(method: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
-    """Remember an empty positional, which some tasks would take for something else."""
+def _no_flags(method: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
+    """Refuse an unknown flag, which Invoke takes for a positional that is still to come.
+
+    Remember an empty one, which some tasks would take for something else.
+    """
 
     @functools.wraps(method)
     def wrapped(machine: Any, value: str) -> None:
         open_ones = [each for each in machine.context.positional_args if each.value is None]
         if value == "" and open_ones:
             context.given_empty(machine.context.name, open_ones[0].name.upper())
+        if _A_FLAG.fullmatch(value) and open_ones:
+            machine.error(f"No idea what '{value}' is!")
         method(machine, value)
 
     return wrapped
