@@ -149,10 +149,11 @@ def test_a_signal_without_a_name_has_its_number() -> None:
         run(HOST, [sh("kill -50 $$")])
 
 
-def test_a_program_that_is_not_there_leaves_nothing_running() -> None:
+def test_a_program_that_is_not_there_leaves_nothing_running(tmp_path: Path) -> None:
     before, alone = open_files(), children()
-    with pytest.raises(Failed, match="cannot run '/no/such': No such file"):
-        Pipeline(HOST, [Command(("/usr/bin/yes",)), Command(("/no/such",))])
+    absent = str(tmp_path / "absent")
+    with pytest.raises(Failed, match=f"cannot run '{absent}': No such file"):
+        Pipeline(HOST, [Command(("/usr/bin/yes",)), Command((absent,))])
     assert children() == alone
     assert open_files() == before
 
