@@ -267,13 +267,13 @@ def test_a_version(shop: Shop, start_inv: Start) -> None:
     assert ended(process) == "error: interrupted: the version table has two"
 
 
-SLEEP = "while True: time.sleep(0.1)"  # a long one may miss a signal that comes just before it
+NAPS = "while True: time.sleep(0.1)"  # a long one may miss a signal that comes just before it
 
 
 def sleeping(shop: Shop) -> Path:
     """Let env.py sleep when its work is done; return the file that it writes then."""
     done = shop.root / "done"
-    lines = ["", "import pathlib, time", f"pathlib.Path({str(done)!r}).touch()", SLEEP]
+    lines = ["", "import pathlib, time", f"pathlib.Path({str(done)!r}).touch()", NAPS]
     with (shop.folder / "env.py").open("a") as file:
         file.write("\n".join(lines))
     return done
@@ -307,7 +307,7 @@ def test_a_revision_that_joins_others(shop: Shop, start_inv: Start) -> None:
     revision(shop.folder, "other", "one", "pass", "pass")
     done = shop.root / "done"
     (file,) = shop.folder.rglob("other.py")
-    lines = f"import pathlib, time\npathlib.Path({str(done)!r}).touch()\n{SLEEP}\n"
+    lines = f"import pathlib, time\npathlib.Path({str(done)!r}).touch()\n{NAPS}\n"
     file.write_text(file.read_text() + lines)
     process = start_inv("migrate.merge")
     until(lambda: process.poll() is not None or done.exists())
