@@ -36,17 +36,12 @@ from pgtasks.server.dump import describe
 from pgtasks.server.identity import comment_and_stamp
 from pgtasks.server.proof import Proof
 from pgtasks.server.proof.toc import Entry
-from pgtasks.server.statistics import Name
+from pgtasks.server.statistics import AND_ABOVE, Name
 
 _WORTH = 64 << 20  # bytes of a replaced database from which a delta may pay
 _MOST = 0.5  # share of the bytes that differ, beyond which all rows are copied
 # keys of the tables, of the partitioned tables above them, and of others that refer to them
-_KEYS = """
-WITH RECURSIVE t AS (
-  SELECT c.oid FROM unnest(%s::text[], %s::text[]) AS u(s, r)
-    JOIN pg_namespace n ON n.nspname = u.s
-    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = u.r
-  UNION SELECT i.inhparent FROM t JOIN pg_inherits i ON i.inhrelid = t.oid)
+_KEYS = f"""{AND_ABOVE}
 SELECT DISTINCT n.nspname AS schema, c.relname AS table, o.conname AS name
 FROM pg_constraint o JOIN pg_class c ON c.oid = o.conrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -7,7 +7,8 @@ closes files and sessions that the thread still uses, and the process crashes in
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from pgtasks.host import signals
 
@@ -36,3 +37,21 @@ class Worker(threading.Thread):
     def wait(self, seconds: float | None = None) -> bool:
         """Wait at most `seconds`; return whether the work is done, or was never begun."""
         return not self._begun or self._done.wait(seconds)
+
+
+@contextmanager
+def limited(seconds: float, end: Callable[[], object]) -> Iterator[threading.Event]:
+    """Call `end` if a block takes too long, in another thread; the event is set before."""
+    late = threading.Event()
+
+    def ended() -> None:
+        late.set()
+        end()
+
+    timer = threading.Timer(seconds, ended)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()

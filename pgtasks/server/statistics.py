@@ -26,8 +26,8 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND {OWN_SCHEMA}
 """
 _ORDER = " ORDER BY 1, 2"
-# some tables, and those above them, whose statistics are over all their children, too
-_AND_ABOVE = """
+# some tables, and those above them: those that they are partitions or children of
+AND_ABOVE = """
 WITH RECURSIVE t AS (
   SELECT c.oid FROM unnest(%s::text[], %s::text[]) AS u(s, r)
     JOIN pg_namespace n ON n.nspname = u.s
@@ -79,7 +79,7 @@ def missing(conn: Connection, known: frozenset[Name] = frozenset()) -> Missing:
 
 def changed(conn: Connection, names: Sequence[Name]) -> list[str]:
     """Return what ANALYZE has to name after the rows of some tables have changed."""
-    query = f"{_AND_ABOVE}{_TABLES} AND c.oid IN (SELECT oid FROM t){_ORDER}"
+    query = f"{AND_ABOVE}{_TABLES} AND c.oid IN (SELECT oid FROM t){_ORDER}"
     given = ([schema for schema, _ in names], [name for _, name in names])
     found = connection.rows(conn, query, given, into=_Table)
     if conn.server_version < _ONLY:

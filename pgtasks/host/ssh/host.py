@@ -19,7 +19,7 @@ from pgtasks.host.ssh import interactive
 from pgtasks.host.ssh.link import Link
 from pgtasks.host.ssh.process import RemoteProcess
 from pgtasks.host.ssh.tunnel import Tunnel
-from pgtasks.host.worker import Worker
+from pgtasks.host.worker import Worker, limited
 from pgtasks.settings.target import Target
 
 _TAIL = 4000  # last characters of the stderr of a command
@@ -161,22 +161,12 @@ class SshHost:
 @contextmanager
 def _limit(process: RemoteProcess, seconds: float) -> Iterator[threading.Event]:
     """End a command when a block takes too long, which the event then says, or raises."""
-    late = threading.Event()
-
-    def end() -> None:
-        late.set()
-        process.close()
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield late
-    except BaseException:
-        process.close()
-        raise
-    finally:
-        timer.cancel()
+    with limited(seconds, process.close) as late:
+        try:
+            yield late
+        except BaseException:
+            process.close()
+            raise
 
 
 def _fed(handle: int, content: bytes) -> None:

@@ -18,7 +18,7 @@ from pgtasks.errors import Failed, PgtasksError, Unreachable
 from pgtasks.host.base import Command, Sink, Source, signal_name
 from pgtasks.host.ssh import scripts
 from pgtasks.host.ssh.transport import within
-from pgtasks.host.worker import Worker
+from pgtasks.host.worker import Worker, limited
 
 if TYPE_CHECKING:
     from pgtasks.host.ssh.link import Link
@@ -50,7 +50,7 @@ class RemoteProcess:
         self.returncode: int | None = None
         self.stdout: IO[bytes] | None = None
         self._begun = False
-        self._late = False
+        self._late = threading.Event()
         self._banner = b""
         self._fault: OSError | None = None
         self._killed = False
@@ -142,18 +142,8 @@ class RemoteProcess:
     @contextmanager
     def _bounded_beginning(self) -> Iterator[None]:
         """Close the channel if a block takes too long, because a host may send without end."""
-
-        def close() -> None:
-            self._late = True
-            self._channel.close()
-
-        timer = threading.Timer(self._limit, close)
-        timer.daemon = True
-        timer.start()
-        try:
+        with limited(self._limit, self._channel.close) as self._late:
             yield
-        finally:
-            timer.cancel()
 
     @property
     def _limit(self) -> float:
@@ -265,7 +255,7 @@ class RemoteProcess:
                 words = f"{where}: the channel was closed before {self.command} was done"
                 return Unreachable(words, hint=hint)
         if not self._begun:
-            if self._late:
+            if self._late.is_set():
                 limit = f"{self._limit:g} s (channel_timeout)"
                 return Unreachable(f"{where}: no command starts there within {limit}")
             words = " ".join((self._banner.decode(errors="replace") + hint).split())

@@ -12,6 +12,8 @@ from typing import Any
 
 import paramiko
 
+from pgtasks.host.worker import limited
+
 _SOCKET = "direct-streamlocal@openssh.com"
 _REQUEST = b"\x62"  # SSH_MSG_CHANNEL_REQUEST
 _OPEN = b"\x5a"  # SSH_MSG_CHANNEL_OPEN
@@ -130,23 +132,13 @@ def within(channel: paramiko.Channel, seconds: float) -> Iterator[None]:
 
     paramiko waits without a limit for the host's answer to a request, as to start a command.
     """
-    late = threading.Event()
-
-    def close() -> None:
-        late.set()
-        channel.close()
-
-    timer = threading.Timer(seconds, close)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except (paramiko.SSHException, OSError, EOFError):
-        if late.is_set():
-            raise TimeoutError(f"no answer within {seconds:g} s (channel_timeout)") from None
-        raise
-    finally:
-        timer.cancel()
+    with limited(seconds, channel.close) as late:
+        try:
+            yield
+        except (paramiko.SSHException, OSError, EOFError):
+            if late.is_set():
+                raise TimeoutError(f"no answer within {seconds:g} s (channel_timeout)") from None
+            raise
 
 
 def _note_signal(transport: Any, message: paramiko.Message) -> None:

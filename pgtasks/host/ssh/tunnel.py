@@ -15,7 +15,7 @@ from pgtasks.host import tempfiles
 from pgtasks.host.base import Command
 from pgtasks.host.ssh.link import ChannelForbidden, Link
 from pgtasks.host.ssh.process import CHUNK, RemoteProcess, write
-from pgtasks.host.worker import Worker
+from pgtasks.host.worker import Worker, limited
 from pgtasks.settings import libpq
 from pgtasks.settings.target import End, Target
 
@@ -93,12 +93,9 @@ class Tunnel:
                     raise
         relay = Command(("/bin/sh", "-c", _RELAY, "relay", path))
         trial = RemoteProcess(self.link, relay, stdin=None, stdout=None)
-        late = threading.Timer(self.link.login.channel_timeout, trial.close)
-        late.daemon = True
-        late.start()
-        message = trial.words().decode(errors="replace").strip()
-        code = trial.wait()
-        late.cancel()
+        with limited(self.link.login.channel_timeout, trial.close):
+            message = trial.words().decode(errors="replace").strip()
+            code = trial.wait()
         if code != 0:
             raise Unreachable(
                 f"{self.link}: {path}: {message.splitlines()[-1] if message else 'no message'}"
